@@ -6,21 +6,22 @@ from pathlib import Path
 import numpy as np
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-WORDS = tuple(
-    "red blue green small large cotton wool silk shirt sock lamp chair table mug cup plate glass paper box bag tea coffee"
-    " milk bread rice pasta apple orange soap candle light heart star holder set of the and for with ##s ##ed ##ing".split()
-)
+WORDS = """
+red blue green small large cotton wool silk shirt sock lamp chair table mug cup plate glass paper
+box bag tea coffee milk bread rice pasta apple orange soap candle light heart star holder set of the
+and for with ##s ##ed ##ing
+""".split()  # noqa: SIM905
 LETTERS = tuple("abcdefghijklmnopqrstuvwxyz0123456789")
 
 
 def vocabulary(words=None):
-    """Special tokens, whole words, then letters both as starts and as continuations, so that no word is unknown."""
+    """Special tokens, whole words, then letters as starts and as continuations: no word is unknown."""
     words = dict.fromkeys((*(words or WORDS), *LETTERS, *(f"##{letter}" for letter in LETTERS)))
     return [*SPECIAL, *words]
 
 
 def write_tiny_preset(directory, words=None, hidden=16, layers=2, seed=7):
-    """Writes a KerasHub preset of a tiny BERT and its WordPiece tokenizer, and returns the directory as a string."""
+    """Writes a KerasHub preset of a tiny BERT and its WordPiece tokenizer; returns the directory."""
     import keras_hub
 
     tokens = vocabulary(words)
@@ -36,7 +37,11 @@ def write_tiny_preset(directory, words=None, hidden=16, layers=2, seed=7):
     random = np.random.default_rng(seed)
     for weight in backbone.weights:
         mean = 1.0 if weight.path.endswith("gamma") else 0.0
-        weight.assign(random.normal(mean, 0.05 if weight.path.endswith(("gamma", "beta", "bias")) else 0.3, weight.shape))
+        weight.assign(
+            random.normal(
+                mean, 0.05 if weight.path.endswith(("gamma", "beta", "bias")) else 0.3, weight.shape
+            )
+        )
     tokenizer = keras_hub.models.BertTokenizer(vocabulary=tokens, lowercase=True, strip_accents=True)
     Path(directory).mkdir(parents=True, exist_ok=True)
     backbone.save_to_preset(str(directory))
@@ -58,7 +63,12 @@ def tiny_hf_tensors(tokens, hidden=16, layers=2, intermediate=32, positions=64, 
     }
     for layer in range(layers):
         prefix = f"encoder.layer.{layer}."
-        for name in ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"):
+        for name in (
+            "attention.self.query",
+            "attention.self.key",
+            "attention.self.value",
+            "attention.output.dense",
+        ):
             shapes[f"{prefix}{name}.weight"] = (hidden, hidden)
             shapes[f"{prefix}{name}.bias"] = (hidden,)
         shapes[f"{prefix}intermediate.dense.weight"] = (intermediate, hidden)
@@ -76,7 +86,7 @@ def tiny_hf_tensors(tokens, hidden=16, layers=2, intermediate=32, positions=64, 
 
 
 def write_tiny_hf_bert(directory, dtype=np.float32, prefix="", pooling="mean", words=None, **config):
-    """Writes config.json, model.safetensors, vocab.txt, tokenizer_config.json and pooling files; returns the tensors.
+    """Writes a Hugging Face BERT directory as sentence-transformers does; returns the tensors.
 
     Args:
       dtype: of the stored tensors, np.float32 or np.float16.
@@ -119,7 +129,9 @@ def write_tiny_hf_bert(directory, dtype=np.float32, prefix="", pooling="mean", w
         (directory / "modules.json").write_text(json.dumps(modules), encoding="utf-8")
         (directory / "1_Pooling").mkdir(exist_ok=True)
         (directory / "1_Pooling" / "config.json").write_text(
-            json.dumps({"pooling_mode_mean_tokens": pooling == "mean", "pooling_mode_cls_token": pooling == "cls"}),
+            json.dumps(
+                {"pooling_mode_mean_tokens": pooling == "mean", "pooling_mode_cls_token": pooling == "cls"}
+            ),
             encoding="utf-8",
         )
     return tensors

@@ -15,13 +15,18 @@ class EncoderSettings(BaseModel):
     )
     trainable: Literal["frozen", "last_layers", "lora", "all"] = Field(
         default="frozen",
-        description="How much of the encoder is trained; frozen texts are encoded once, so it is by far the cheapest.",
+        description="How much of the encoder is trained; frozen texts are encoded once, so it is by"
+        " far the cheapest.",
     )
     last_layers: int = Field(
-        default=2, ge=1, description="Transformer layers trained when trainable is last_layers, counted from the top."
+        default=2,
+        ge=1,
+        description="Transformer layers trained when trainable is last_layers, counted from the top.",
     )
     lora_rank: int = Field(
-        default=8, ge=1, description="Rank of the low-rank updates when trainable is lora; 8 is 1 % of MiniLM's weights."
+        default=8,
+        ge=1,
+        description="Rank of the low-rank updates when trainable is lora; 8 is 1 % of MiniLM's weights.",
     )
 
 
@@ -31,29 +36,38 @@ class ModelSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
     dimension: int = Field(
-        default=128, ge=1, le=1024, description="Length of query and item vectors, in floats; sets the index's size."
+        default=128,
+        ge=1,
+        le=1024,
+        description="Length of query and item vectors, in floats; sets the index's size.",
     )
     normalize: bool = Field(
         default=False,
-        description="Whether vectors have length 1. Off: an item's length may carry its popularity, which recommends better.",
+        description="Whether vectors have length 1. Off: an item's length may carry its popularity,"
+        " which recommends better.",
     )
     temperature: float = Field(
-        default=1.0, gt=0, description="Scores are divided by it in the loss; about 0.05 suits normalised vectors."
+        default=1.0,
+        gt=0,
+        description="Scores are divided by it in the loss; about 0.05 suits normalised vectors.",
     )
     item_id_dropout: float = Field(
         default=0.1,
         ge=0,
         lt=1,
-        description="Share of items whose id embedding is left out of a training step, so that new items live on their text.",
+        description="Share of items whose id embedding is left out of a training step, so that new"
+        " items live on their text.",
     )
     history_dropout: float = Field(
         default=0.1,
         ge=0,
         lt=1,
-        description="Share of history entries left out of a training step; keeps the towers from copying the history only.",
+        description="Share of history entries left out of a training step; keeps the towers from"
+        " copying the history only.",
     )
     week_of_year: bool = Field(
-        default=False, description="Whether the query tower sees the week of the year; needs data of more than a year."
+        default=False,
+        description="Whether the query tower sees the week of the year; needs data of more than a year.",
     )
 
 
@@ -63,21 +77,30 @@ class TrainingSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
     batch_size: int = Field(
-        default=1024, ge=2, description="Pairs a step over all replicas; each pair's item is a negative of the others."
+        default=1024,
+        ge=2,
+        description="Pairs a step over all replicas; each pair's item is a negative of the others.",
     )
     steps: int = Field(default=1000, ge=0, description="Steps of a first run (no previous push), in batches.")
     warm_start_steps: int = Field(
         default=300, ge=0, description="Steps of a run that starts from a previous push, in batches."
     )
-    learning_rate: float = Field(default=0.01, ge=0, description="Step size of Adam for everything but the encoder.")
+    learning_rate: float = Field(
+        default=0.01, ge=0, description="Step size of Adam for everything but the encoder."
+    )
     encoder_learning_rate: float = Field(
-        default=2e-5, ge=0, description="Step size of Adam for the encoder's trained weights; 2e-5 is usual for BERT."
+        default=2e-5,
+        ge=0,
+        description="Step size of Adam for the encoder's trained weights; 2e-5 is usual for BERT.",
     )
     precision: Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"] = Field(
         default="auto",
         description="Arithmetic of encoder and dense layers; auto: mixed_float16 on a GPU, float32 on a CPU.",
     )
     replicas: int = Field(
-        default=1, ge=1, le=64, description="Logical CPU devices to train on when there is no GPU; with GPUs, all are used."
+        default=1,
+        ge=1,
+        le=64,
+        description="Logical CPU devices to train on when there is no GPU; with GPUs, all are used.",
     )
     seed: int = Field(default=17, ge=0, description="Seed of initial weights, shuffling and dropout.")
