@@ -1,0 +1,1 @@
+"""The graph, its settings, its components and the command line."""

