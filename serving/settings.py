@@ -17,18 +17,21 @@ class IndexSettings(BaseModel):
     brute_force_below: int = Field(
         default=20_000,
         ge=0,
-        description="Items below which ScaNN scores everything exactly, which takes about 0.5 ms for 20,000 x 128.",
+        description="Items below which ScaNN scores everything exactly, which takes about 0.5 ms for 20,000"
+        " x 128.",
     )
     partition_above: int = Field(
         default=100_000,
         ge=0,
-        description="Items above which the catalogue is partitioned into a tree; up to it every item is scored with"
+        description="Items above which the catalogue is partitioned into a tree; up to it every item is"
+        " scored with"
         " quantised vectors, which misses far less and takes about 0.3 ms for 100,000 x 128.",
     )
     leaves: int | None = Field(
         default=None,
         ge=1,
-        description="Partitions of the tree; none: the square root of the number of items, ScaNN's own advice.",
+        description="Partitions of the tree; none: the square root of the number of items, ScaNN's own"
+        " advice.",
     )
     searched_share: float = Field(
         default=0.25,
@@ -39,7 +42,8 @@ class IndexSettings(BaseModel):
     reorder: int = Field(
         default=500,
         ge=1,
-        description="Candidates scored again with their full float32 vectors; several times k keeps recall high.",
+        description="Candidates scored again with their full float32 vectors; several times k keeps recall"
+        " high.",
     )
     min_recall: float = Field(
         default=0.95,
@@ -50,7 +54,8 @@ class IndexSettings(BaseModel):
     max_p99_ms: float = Field(
         default=250.0,
         gt=0,
-        description="Slowest allowed 99th percentile of a single request (embedding and search), in milliseconds;"
+        description="Slowest allowed 99th percentile of a single request (embedding and search), in"
+        " milliseconds;"
         " wide, because the machine that validates is seldom the one that serves.",
     )
 

@@ -1,0 +1,153 @@
+"""The ScaNN index over item vectors, compared by inner product, in a directory that may be moved."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.manifest import BundleError
+from serving.settings import IndexSettings
+
+SCANN_DIR = "assets.extra/scann"
+
+_ASSETS = "scann_assets.pbtxt"
+_ASSET_PATH = re.compile(r'asset_path: "([^"]*)"')
+
+
+class Neighbours(NamedTuple):
+    """What a search found, best first.
+
+    Attributes:
+      rows: int64 [B, k], positions in the vectors that the index was built from.
+      scores: float32 [B, k], inner products.
+    """
+
+    rows: NDArray[np.int64]
+    scores: NDArray[np.float32]
+
+
+class Index:
+    """Search for the largest inner products, exact for a small catalogue; safe to share between threads."""
+
+    def __init__(self, searcher: Any, k: int) -> None:
+        self._searcher = searcher
+        self.size = int(searcher.size())
+        self.k = min(k, self.size)
+
+    def search(self, queries: NDArray[np.float32]) -> Neighbours:
+        """Finds the k items of largest inner product for each query.
+
+        A query whose partitions hold fewer than k items is searched again in all of them.
+
+        Args:
+          queries: float32 [B, D], finite.
+
+        Returns:
+          rows and scores, both [B, k].
+
+        Raises:
+          ValueError: a query is not finite or not D long.
+        """
+        queries = np.ascontiguousarray(queries, dtype=np.float32)
+        if not np.isfinite(queries).all():
+            raise ValueError("a query vector is not finite, expected finite float32: the model is broken")
+        try:
+            rows, scores = self._search(queries)
+            short = np.isnan(scores).any(axis=1)
+            if short.any():
+                rows[short], scores[short] = self._search(queries[short], leaves_to_search=self.size)
+        except RuntimeError as error:
+            raise ValueError(f"queries of shape {list(queries.shape)}: {error}") from error
+        return Neighbours(rows, scores)
+
+    def save(self, directory: str | os.PathLike[str]) -> None:
+        """Writes the index into a directory, which is made; nothing in it refers to where it is."""
+        path = Path(directory)
+        path.mkdir(parents=True, exist_ok=True)
+        self._searcher.serialize(str(path))
+        assets = path / _ASSETS
+        text = assets.read_text(encoding="utf-8")
+        assets.write_text(
+            _ASSET_PATH.sub(lambda match: f'asset_path: "{os.path.basename(match[1])}"', text),
+            encoding="utf-8",
+        )
+
+    def _search(
+        self, queries: NDArray[np.float32], **options: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        rows, scores = self._searcher.search_batched(queries, final_num_neighbors=self.k, **options)
+        return rows.astype(np.int64), np.array(scores)
+
+
+def build_index(vectors: NDArray[np.float32], settings: IndexSettings) -> Index:
+    """Builds the index.
+
+    Up to `brute_force_below` items every score is exact; up to `partition_above` every item is scored with
+    quantised vectors and the best are scored again exactly; beyond that only some partitions of a tree are
+    looked into.
+
+    Args:
+      vectors: float32 [N, D], finite.
+      settings: sizes.
+
+    Raises:
+      ValueError: there is no vector or one is not finite.
+    """
+    from scann.scann_ops.py import scann_ops_pybind
+
+    if vectors.ndim != 2 or not len(vectors):
+        raise ValueError(
+            f"vectors of shape {list(vectors.shape)}, expected [items, dimension] with at least one item"
+        )
+    if not np.isfinite(vectors).all():
+        raise ValueError("an item vector is not finite, expected finite float32: the model is broken")
+    count = len(vectors)
+    builder = scann_ops_pybind.builder(
+        np.ascontiguousarray(vectors, dtype=np.float32), min(settings.k, count), "dot_product"
+    )
+    if count < settings.brute_force_below or count <= settings.k:
+        builder = builder.score_brute_force()
+    else:
+        if count > settings.partition_above:
+            leaves = min(settings.leaves or round(count**0.5), count)
+            builder = builder.tree(
+                num_leaves=leaves,
+                num_leaves_to_search=max(1, round(leaves * settings.searched_share)),
+                training_sample_size=min(count, 250_000),
+            )
+        builder = builder.score_ah(2, anisotropic_quantization_threshold=0.2).reorder(
+            min(settings.reorder, count)
+        )
+    return Index(builder.build(), settings.k)
+
+
+def load_index(directory: str | os.PathLike[str], *, k: int) -> Index:
+    """Loads an index that `Index.save` wrote, wherever its directory is now.
+
+    Args:
+      directory: the index.
+      k: items that a search returns.
+
+    Raises:
+      BundleError: there is no index, or it cannot be read.
+    """
+    from google.protobuf import text_encoding
+    from scann.scann_ops.py import scann_ops_pybind
+
+    path = Path(directory).absolute()
+    try:
+        text = (path / _ASSETS).read_text(encoding="utf-8")
+    except OSError as error:
+        raise BundleError(
+            f"{path / _ASSETS} cannot be read ({error.strerror}); expected an index: push the bundle again."
+        ) from error
+    here = text_encoding.CEscape(str(path), as_utf8=False)
+    assets = _ASSET_PATH.sub(lambda match: f'asset_path: "{here}/{os.path.basename(match[1])}"', text)
+    try:
+        searcher = scann_ops_pybind.scann_pybind.ScannNumpy(str(path), assets)
+    except RuntimeError as error:
+        raise BundleError(f"{path} is not an index ({error}): push the bundle again.") from error
+    return Index(scann_ops_pybind.ScannSearcher(searcher), k)
