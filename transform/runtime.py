@@ -10,8 +10,8 @@ _LEGACY_KERAS = "TF_USE_LEGACY_KERAS"
 def prepare_environment() -> None:
     """Sets what TensorFlow reads once, at import; call it before anything imports TensorFlow.
 
-    TensorFlow Recommenders, TensorFlow Transform and TFMA need Keras 2 as `tf.keras`; the towers use Keras 3 as `keras`.
-    Both live in one process when `TF_USE_LEGACY_KERAS=1` is set.
+    TensorFlow Recommenders, TensorFlow Transform and TFMA need Keras 2 as `tf.keras`; the towers use Keras 3
+    as `keras`. Both live in one process when `TF_USE_LEGACY_KERAS=1` is set.
     """
     os.environ[_LEGACY_KERAS] = "1"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -27,6 +27,6 @@ def check_environment() -> None:
     value = os.environ.get(_LEGACY_KERAS)
     if value != "1":
         raise TandemError(
-            f"{_LEGACY_KERAS} is {value!r}, expected '1' before TensorFlow loads: start through the `tandem` command,"
-            f" or export {_LEGACY_KERAS}=1."
+            f"{_LEGACY_KERAS} is {value!r}, expected '1' before TensorFlow loads: start through the"
+            f" `tandem` command, or export {_LEGACY_KERAS}=1."
         )
