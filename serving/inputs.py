@@ -1,0 +1,52 @@
+"""Dense inputs of a signature: their specs, what stands for "no value", how stored examples become them."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+def input_specs(signature: Any) -> "dict[str, tf.TensorSpec]":
+    """Name -> `tf.TensorSpec` of what a loaded SavedModel's signature takes."""
+    return dict(signature.structured_input_signature[1])
+
+
+def no_value(dtype: Any) -> Any:
+    """What a client may send, and what is filled in, where there is no value: "" or NaN.
+
+    Raises:
+      ValueError: the dtype is neither string nor float32.
+    """
+    import tensorflow as tf
+
+    if dtype == tf.string:
+        return ""
+    if dtype == tf.float32:
+        return float("nan")
+    raise ValueError(f"dtype is {dtype}, expected string or float32: dense inputs know no other")
+
+
+def parse_dense(examples: "tf.Tensor", specs: "dict[str, tf.TensorSpec]") -> "dict[str, tf.Tensor]":
+    """Reads stored examples into dense inputs; an absent value becomes `no_value`.
+
+    Args:
+      examples: string [B], serialised `tf.Example` as InteractionGen writes them.
+      specs: inputs to make, [B] or [B, n] each.
+
+    Returns:
+      Name -> tensor of its spec's dtype and rank.
+    """
+    import tensorflow as tf
+
+    features = {
+        name: tf.io.RaggedFeature(spec.dtype, row_splits_dtype=tf.int64) for name, spec in specs.items()
+    }
+    parsed = tf.io.parse_example(examples, features)
+    dense = {}
+    for name, spec in specs.items():
+        absent = tf.constant(no_value(spec.dtype), spec.dtype)
+        if spec.shape.rank == 1:
+            dense[name] = parsed[name].to_tensor(absent, shape=[None, 1])[:, 0]
+        else:
+            dense[name] = parsed[name].to_tensor(absent)
+    return dense

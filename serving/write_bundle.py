@@ -1,0 +1,122 @@
+"""Assembles a bundle from trained towers and every item's vector, and seals it."""
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.export import export_bundle
+from serving.index import SCANN_DIR, build_index
+from serving.inputs import input_specs, no_value
+from serving.manifest import EXTRA, BundleError, Manifest, seal
+from serving.op_check import check_ops
+from serving.settings import IndexSettings
+from serving.warmup import write_warmup_requests
+from transform.features import HISTORY_AGES, HISTORY_EVENT_TYPES, HISTORY_ITEM_IDS, QUERY
+
+ITEMS = f"{EXTRA}/items.parquet"
+TRAINING_STATE = f"{EXTRA}/training_state"
+
+# Batch sizes and history lengths that are traced and allocated before a version is announced.
+_WARMUP_SHAPES = ((1, 0), (1, 8), (8, 8), (32, 32))
+
+
+class Catalogue(NamedTuple):
+    """All items, in one order.
+
+    Attributes:
+      item_ids: N distinct ids.
+      titles: N titles.
+      categories: N category paths, "" where there is none.
+      vectors: float32 [N, D].
+    """
+
+    item_ids: Sequence[str]
+    titles: Sequence[str]
+    categories: Sequence[str]
+    vectors: NDArray[np.float32]
+
+
+def write_bundle(
+    towers_dir: str,
+    catalogue: Catalogue,
+    out_dir: str,
+    settings: IndexSettings,
+    *,
+    spans: Sequence[int] = (),
+    trained_until: int | None = None,
+    training_state: str | None = None,
+) -> Manifest:
+    """Writes model, index, items, warm-up requests, training state and, last of all, the manifest.
+
+    Args:
+      towers_dir: the trainer's SavedModel.
+      catalogue: every item and its vector.
+      out_dir: the bundle; whatever is there is removed first.
+      settings: of the index.
+      spans: spans whose events the towers were trained and evaluated on.
+      trained_until: targets before this time were trained on, seconds UTC.
+      training_state: directory that the next warm start needs; copied.
+
+    Returns:
+      The manifest, with version 0.
+
+    Raises:
+      BundleError: ids are not distinct or cannot be stored, a vector is not finite, or the model needs
+      operations that
+        the stock TensorFlow Serving does not have.
+    """
+    broken = np.flatnonzero(~np.isfinite(catalogue.vectors).all(axis=1))
+    if len(broken):
+        raise BundleError(
+            f"the vectors of {len(broken)} items are not finite, the first of item"
+            f" {catalogue.item_ids[broken[0]]!r}: training went wrong, lower the learning rate."
+        )
+    shutil.rmtree(out_dir, ignore_errors=True)
+    k = export_bundle(towers_dir, catalogue.item_ids, catalogue.vectors, out_dir, settings.k)
+    check_ops(out_dir)
+    build_index(catalogue.vectors, settings).save(os.path.join(out_dir, SCANN_DIR))
+    _write_items(catalogue, os.path.join(out_dir, ITEMS))
+    write_warmup_requests(out_dir, list(_warmup_requests(towers_dir, catalogue)))
+    if training_state is not None:
+        shutil.copytree(training_state, os.path.join(out_dir, TRAINING_STATE))
+    return seal(
+        out_dir,
+        item_count=len(catalogue.item_ids),
+        dimension=catalogue.vectors.shape[1],
+        k=k,
+        spans=tuple(spans),
+        trained_until=trained_until,
+        training_state=TRAINING_STATE if training_state is not None else None,
+    )
+
+
+def _write_items(catalogue: Catalogue, path: str) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    columns = {"item_id": catalogue.item_ids, "title": catalogue.titles, "category": catalogue.categories}
+    parquet.write_table(pa.table({name: pa.array(list(v), pa.string()) for name, v in columns.items()}), path)
+
+
+def _warmup_requests(towers_dir: str, catalogue: Catalogue) -> Iterator[dict[str, Any]]:
+    """Titles as queries and items as history, of several shapes."""
+    import tensorflow as tf
+
+    specs = input_specs(tf.saved_model.load(towers_dir).signatures["embed_query"])
+    pick = np.random.default_rng(0)
+    for rows, length in _WARMUP_SHAPES:
+        inputs: dict[str, Any] = {}
+        for name, spec in specs.items():
+            shape = (rows, length)[: spec.shape.rank]
+            inputs[name] = np.full(shape, no_value(spec.dtype), spec.dtype.as_numpy_dtype)
+        chosen = pick.integers(0, len(catalogue.item_ids), (rows, max(1, length)))
+        inputs[QUERY] = np.array([catalogue.titles[row[0]] for row in chosen], object)
+        if HISTORY_ITEM_IDS in inputs:
+            inputs[HISTORY_ITEM_IDS] = np.array(catalogue.item_ids, object)[chosen[:, :length]]
+            inputs[HISTORY_AGES] = np.full((rows, length), 1.0, np.float32)
+            inputs[HISTORY_EVENT_TYPES] = np.full((rows, length), "", object)
+        yield inputs

@@ -1,0 +1,178 @@
+"""A small shop, and small towers with the real ones' signatures: serving is tested without training."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_text as tf_text
+
+from serving.bundle import publish
+from serving.settings import IndexSettings
+from serving.write_bundle import Catalogue, write_bundle
+from transform.features import item_inputs, query_inputs
+from transform.settings import Feature, FeatureSettings
+
+DIMENSION = 8
+FEATURES = FeatureSettings(
+    user=(Feature(name="segment", kind="category"),), context=(Feature(name="basket", kind="number"),)
+)
+COLOURS = ("red", "blue", "green", "white", "black", "pink")
+THINGS = ("mug", "lamp", "candle", "box", "plate", "clock", "bowl", "vase", "tray", "frame")
+
+
+class Towers(tf.Module):
+    """Sums of words and of known items; a vocabulary file and a tf.Text tokenizer as the real towers have."""
+
+    def __init__(self, vocabulary_file: str, rows: int, seed: int) -> None:
+        super().__init__()
+        random = np.random.default_rng(seed)
+        self.words = tf.Variable(random.normal(size=(512, DIMENSION)), dtype=tf.float32)
+        self.items = tf.Variable(random.normal(size=(rows + 1, DIMENSION)), dtype=tf.float32)
+        self.tokenizer = tf_text.WhitespaceTokenizer()
+        self.table = tf.lookup.StaticHashTable(
+            tf.lookup.TextFileInitializer(
+                vocabulary_file,
+                tf.string,
+                tf.lookup.TextFileIndex.WHOLE_LINE,
+                tf.int64,
+                tf.lookup.TextFileIndex.LINE_NUMBER,
+            ),
+            default_value=-1,
+        )
+
+    def text(self, strings: tf.Tensor) -> tf.Tensor:
+        words = self.tokenizer.tokenize(tf.strings.lower(strings))
+        rows = tf.ragged.map_flat_values(tf.strings.to_hash_bucket_fast, words, 512)
+        return tf.reduce_sum(tf.ragged.map_flat_values(lambda r: tf.gather(self.words, r), rows), axis=1)
+
+    def ids(self, ids: tf.Tensor) -> tf.Tensor:
+        known = self.table.lookup(ids) + 1
+        return tf.gather(self.items, known) * tf.cast(known > 0, tf.float32)[..., tf.newaxis]
+
+    def embed_query(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        ages = inputs["history_ages"]
+        ages = tf.where(tf.math.is_nan(ages) | (ages < 0), 30.0, ages)
+        weight = tf.exp(-ages / 30.0) * tf.where(inputs["history_event_types"] == "purchase", 1.0, 0.5)
+        history = tf.reduce_sum(self.ids(inputs["history_item_ids"]) * weight[..., tf.newaxis], axis=1)
+        basket = tf.where(tf.math.is_nan(inputs["basket"]), 0.0, inputs["basket"])
+        vector = self.text(inputs["query"]) + history + self.text(inputs["segment"])
+        return {"embedding": vector + 0.01 * basket[:, tf.newaxis]}
+
+    def embed_item(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        words = tf.strings.join([inputs["title"], inputs["brand"], inputs["category"]], " ")
+        price = tf.where(tf.math.is_nan(inputs["price"]), 0.0, inputs["price"])
+        return {"embedding": self.text(words) + self.ids(inputs["item_id"]) + 0.01 * price[:, tf.newaxis]}
+
+
+class Shop(NamedTuple):
+    """What the tests know about the small shop.
+
+    Attributes:
+      towers_dir: SavedModel with embed_query and embed_item.
+      bundle_dir: a sealed bundle of it.
+      catalogue: its items.
+      items: dense item inputs, name -> array.
+    """
+
+    towers_dir: str
+    bundle_dir: str
+    catalogue: Catalogue
+    items: dict[str, np.ndarray]
+
+    def embed_queries(self, **inputs: object) -> np.ndarray:
+        """Query vectors straight from the towers, in float64; absent inputs are filled in."""
+        model = tf.saved_model.load(self.towers_dir)
+        rows = max(len(value) for value in inputs.values())  # type: ignore[arg-type]
+        length = len(inputs.get("history_item_ids", [[]])[0])  # type: ignore[index]
+        feed = {}
+        for name, spec in query_inputs(FEATURES).items():
+            empty = np.full((rows, length)[: spec.rank], "" if spec.dtype == "string" else np.nan, object)
+            feed[name] = tf.constant(inputs.get(name, empty.tolist() if empty.size else empty), spec.dtype)
+            feed[name] = tf.reshape(feed[name], (rows, length)[: spec.rank])
+        return model.signatures["embed_query"](**feed)["embedding"].numpy().astype(np.float64)
+
+    def best(self, vector: np.ndarray, k: int = 10) -> list[str]:
+        """Ids of the largest inner products, by a matrix product in float64."""
+        scores = self.catalogue.vectors.astype(np.float64) @ vector
+        return [self.catalogue.item_ids[row] for row in np.argsort(-scores, kind="stable")[:k]]
+
+
+def make_items() -> dict[str, np.ndarray]:
+    """60 items: every colour of every thing."""
+    titles = [f"{colour} {thing}" for thing in THINGS for colour in COLOURS]
+    count = len(titles)
+    return {
+        "item_id": np.array(sorted(f"sku-{number}" for number in range(count)), object),
+        "title": np.array(titles, object),
+        "brand": np.array(["acme" if n % 3 else "" for n in range(count)], object),
+        "category": np.array([f"home > {title.split()[1]}s" for title in titles], object),
+        "price": np.array([np.nan if n % 7 == 0 else 1.0 + n for n in range(count)], np.float32),
+    }
+
+
+def save_towers(directory: Path, seed: int) -> str:
+    """Writes the SavedModel of `Towers`."""
+    items = make_items()
+    known = directory.parent / f"{directory.name}-vocabulary.txt"
+    known.write_text("".join(f"{item}\n" for item in items["item_id"][:-6]))  # the last six are new items
+    towers = Towers(str(known), len(items["item_id"]) - 6, seed)
+    specs = [
+        {name: tf.TensorSpec([None] * spec.rank, spec.dtype, name) for name, spec in inputs.items()}
+        for inputs in (query_inputs(FEATURES), item_inputs(FEATURES))
+    ]
+    signatures = {
+        name: tf.function(getattr(towers, name)).get_concrete_function(**spec)
+        for name, spec in zip(("embed_query", "embed_item"), specs, strict=True)
+    }
+    tf.saved_model.save(towers, str(directory), signatures=signatures)
+    known.unlink()  # the SavedModel must stand alone
+    return str(directory)
+
+
+def make_shop(directory: Path, seed: int = 0, settings: IndexSettings | None = None) -> Shop:
+    """Towers, catalogue and a sealed bundle in a directory."""
+    directory.mkdir(parents=True, exist_ok=True)
+    towers_dir = save_towers(directory / "towers", seed)
+    items = make_items()
+    embed = tf.saved_model.load(towers_dir).signatures["embed_item"]
+    vectors = embed(**{name: tf.constant(value) for name, value in items.items()})["embedding"].numpy()
+    catalogue = Catalogue(list(items["item_id"]), list(items["title"]), list(items["category"]), vectors)
+    state = directory / "training_state"
+    state.mkdir()
+    (state / "step.json").write_text("{}")
+    write_bundle(
+        towers_dir,
+        catalogue,
+        str(directory / "bundle"),
+        settings or IndexSettings(k=20, reorder=60),
+        spans=(1, 2),
+        trained_until=86400,
+        training_state=str(state),
+    )
+    return Shop(towers_dir, str(directory / "bundle"), catalogue, items)
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """A shop whose bundle answers 20 items."""
+    return make_shop(tmp_path_factory.mktemp("shop"))
+
+
+@pytest.fixture(scope="session")
+def other_shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """The same items after another training: other vectors."""
+    return make_shop(tmp_path_factory.mktemp("other_shop"), seed=1)
+
+
+@pytest.fixture
+def push_dir(shop: Shop, tmp_path: Path) -> Iterator[Path]:
+    """A push directory with version 1."""
+    publish(shop.bundle_dir, tmp_path / "push", 1)
+    yield tmp_path / "push"
