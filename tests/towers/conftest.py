@@ -1,0 +1,3 @@
+from transform.runtime import prepare_environment
+
+prepare_environment()
