@@ -41,7 +41,7 @@ class Manifest(BaseModel):
     version: int = Field(default=0, ge=0, description="Version it is pushed as; 0 until it is pushed.")
     parent_version: int | None = Field(default=None, description="Version it was warm-started from.")
     spans: tuple[int, ...] = Field(description="Spans whose events it was trained and evaluated on.")
-    trained_until: int | None = Field(description="Targets before this time were trained on, seconds UTC.")
+    trained_until: float | None = Field(description="Targets before this time were trained on, seconds UTC.")
     item_count: int = Field(ge=1, description="Items in the index.")
     dimension: int = Field(ge=1, description="Length of query and item vectors.")
     k: int = Field(ge=1, description="Items a query is answered with.")
@@ -65,7 +65,7 @@ def seal(
     dimension: int,
     k: int,
     spans: tuple[int, ...] = (),
-    trained_until: int | None = None,
+    trained_until: float | None = None,
     training_state: str | None = None,
 ) -> Manifest:
     """Hashes every file of a finished bundle and writes its manifest, with version 0.

@@ -1,5 +1,6 @@
 """Assembles a bundle from trained towers and every item's vector, and seals it."""
 
+import itertools
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -25,7 +26,7 @@ _WARMUP_SHAPES = ((1, 0), (1, 8), (8, 8), (32, 32))
 
 
 class Catalogue(NamedTuple):
-    """All items, in one order.
+    """All items, ordered by id.
 
     Attributes:
       item_ids: N distinct ids.
@@ -47,7 +48,7 @@ def write_bundle(
     settings: IndexSettings,
     *,
     spans: Sequence[int] = (),
-    trained_until: int | None = None,
+    trained_until: float | None = None,
     training_state: str | None = None,
 ) -> Manifest:
     """Writes model, index, items, warm-up requests, training state and, last of all, the manifest.
@@ -69,6 +70,8 @@ def write_bundle(
       operations that
         the stock TensorFlow Serving does not have.
     """
+    if any(before >= item for before, item in itertools.pairwise(catalogue.item_ids)):
+        raise BundleError("the item ids are not in ascending order, expected distinct ids, sorted: a defect of the indexer.")
     broken = np.flatnonzero(~np.isfinite(catalogue.vectors).all(axis=1))
     if len(broken):
         raise BundleError(

@@ -1,0 +1,84 @@
+"""CatalogIndexer: embeds every item with Beam, builds the index and writes the bundle."""
+
+import json
+import os
+import shutil
+
+import apache_beam as beam
+from tfx.dsl.component.experimental.annotations import (
+    BeamComponentParameter,
+    InputArtifact,
+    OutputArtifact,
+    Parameter,
+)
+from tfx.dsl.component.experimental.decorators import component
+from tfx.types import artifact_utils, standard_artifacts
+from tfx.utils import path_utils
+
+from serving.embed_items import embed_items, read_embedded_items
+from serving.inputs import input_specs
+from serving.settings import IndexSettings
+from serving.write_bundle import write_bundle
+from transform.errors import TandemError
+from transform.features import item_inputs
+from transform.settings import FeatureSettings
+
+
+@component(use_beam=True)
+def CatalogIndexer(
+    model: InputArtifact[standard_artifacts.Model],
+    examples: InputArtifact[standard_artifacts.Examples],
+    bundle: OutputArtifact[standard_artifacts.Model],
+    features: Parameter[str],
+    index: Parameter[str],
+    beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
+) -> None:
+    """Writes `<bundle>/Format-Serving`: SavedModel, index, items, warm-up requests, training state, manifest.
+
+    Args:
+      model: the trainer's; `Format-Serving` and, beside it, `training_state`.
+      examples: raw; split `items` is embedded, `interactions.json` says which spans they are of.
+      bundle: what is written, with custom properties `item_count` and `dimension`.
+      features: `FeatureSettings` as JSON.
+      index: `IndexSettings` as JSON.
+      beam_pipeline: given by TFX.
+
+    Raises:
+      TandemError: the model does not take the declared item columns; an id is there twice; vectors are
+      broken.
+    """
+    towers_dir = path_utils.serving_model_path(model.uri)
+    _check_inputs(towers_dir, FeatureSettings.model_validate_json(features))
+    with open(os.path.join(examples.uri, "interactions.json"), encoding="utf-8") as file:
+        interactions = json.load(file)
+    embedded = os.path.join(bundle.uri, "embedded")
+    shutil.rmtree(embedded, ignore_errors=True)
+    os.makedirs(embedded)
+    items = os.path.join(artifact_utils.get_split_uri([examples], "items"), "*")
+    embed_items(beam_pipeline, items, towers_dir, embedded)
+    state = os.path.join(model.uri, "training_state")
+    manifest = write_bundle(
+        towers_dir,
+        read_embedded_items(embedded),
+        path_utils.serving_model_dir(bundle.uri),
+        IndexSettings.model_validate_json(index),
+        spans=interactions["spans"],
+        trained_until=interactions["trained_until"],
+        training_state=state if os.path.isdir(state) else None,
+    )
+    shutil.rmtree(embedded)
+    bundle.set_int_custom_property("item_count", manifest.item_count)
+    bundle.set_int_custom_property("dimension", manifest.dimension)
+
+
+def _check_inputs(towers_dir: str, features: FeatureSettings) -> None:
+    import tensorflow as tf
+    import tensorflow_text  # noqa: F401  registers the tokenizer's ops
+
+    takes = set(input_specs(tf.saved_model.load(towers_dir).signatures["embed_item"]))
+    declared = set(item_inputs(features))
+    if takes != declared:
+        raise TandemError(
+            f"the model's embed_item takes {sorted(takes)}, expected the declared columns {sorted(declared)}:"
+            " train again with these features."
+        )

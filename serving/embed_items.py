@@ -1,0 +1,122 @@
+"""Embeds the catalogue with Beam: items in, Parquet files of id, title, category and vector out."""
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+from apache_beam.utils.shared import Shared
+from pyarrow import parquet
+
+from serving.inputs import input_specs, parse_dense
+from serving.manifest import BundleError
+from serving.write_bundle import Catalogue
+from transform.features import ITEM_ID, TITLE
+
+# Items embedded at once: enough to keep the processor busy, small enough for any memory.
+_BATCH = 256
+_CATEGORY = "category"
+_SCHEMA = pa.schema(
+    [
+        (ITEM_ID, pa.string()),
+        (TITLE, pa.string()),
+        (_CATEGORY, pa.string()),
+        ("vector", pa.list_(pa.float32())),
+    ]
+)
+
+
+def embed_items(pipeline: beam.Pipeline, items_pattern: str, towers_dir: str, out_dir: str) -> None:
+    """Runs the pipeline: every stored item through `embed_item`.
+
+    Args:
+      pipeline: a pipeline that was not run yet.
+      items_pattern: TFRecord files of raw items, as InteractionGen writes them.
+      towers_dir: SavedModel with signature embed_item; each worker loads it once.
+      out_dir: where the Parquet files go.
+    """
+    with pipeline as root:
+        _ = (
+            root
+            | "ReadItems" >> beam.io.ReadFromTFRecord(items_pattern)
+            | "BatchItems" >> beam.BatchElements(min_batch_size=_BATCH, max_batch_size=_BATCH)
+            | "EmbedItems" >> beam.ParDo(_EmbedItems(towers_dir))
+            | "WriteVectors"
+            >> beam.io.WriteToParquetBatched(
+                os.path.join(out_dir, "items"), _SCHEMA, file_name_suffix=".parquet"
+            )
+        )
+
+
+def read_embedded_items(directory: str) -> Catalogue:
+    """Reads what `embed_items` wrote, ordered by item id.
+
+    Raises:
+      BundleError: there is no item, or an id is there twice.
+    """
+    files = sorted(os.path.join(directory, name) for name in os.listdir(directory))
+    table = pa.concat_tables([parquet.read_table(file) for file in files]).sort_by(ITEM_ID) if files else None
+    if table is None or not len(table):
+        raise BundleError("the examples hold no item, expected at least one in split 'items'.")
+    ids = table[ITEM_ID].to_pylist()
+    for before, item in zip(ids, ids[1:], strict=False):
+        if before == item:
+            raise BundleError(f"item id {item!r} is there twice, expected distinct ids: mend the items file.")
+    vectors = table["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return Catalogue(
+        ids,
+        table[TITLE].to_pylist(),
+        table[_CATEGORY].to_pylist(),
+        np.ascontiguousarray(vectors.reshape(len(ids), -1), dtype=np.float32),
+    )
+
+
+class _EmbedItems(beam.DoFn):
+    """Serialised items -> one table a batch."""
+
+    def __init__(self, towers_dir: str) -> None:
+        self._towers_dir = towers_dir
+        self._shared = Shared()
+        self._model: Any = None
+
+    def setup(self) -> None:
+        self._model = self._shared.acquire(lambda: _Model(self._towers_dir))
+
+    def process(self, batch: Sequence[bytes]) -> Iterator[pa.Table]:
+        yield self._model.embed(batch)
+
+
+class _Model:
+    """The loaded towers; a class of our own, because `Shared` keeps only a weak reference."""
+
+    def __init__(self, towers_dir: str) -> None:
+        import tensorflow as tf
+        import tensorflow_text  # noqa: F401  registers the tokenizer's ops
+
+        self._towers = tf.saved_model.load(towers_dir)
+        self._signature = self._towers.signatures["embed_item"]
+        specs = input_specs(self._signature)
+        self._parse = tf.function(
+            lambda examples: parse_dense(examples, specs),
+            input_signature=[tf.TensorSpec([None], tf.string)],
+            autograph=False,
+        )
+
+    def embed(self, examples: Sequence[bytes]) -> pa.Table:
+        inputs = self._parse(list(examples))
+        vectors = self._signature(**inputs)["embedding"].numpy().astype(np.float32)
+
+        def strings(name: str) -> list[str]:
+            values = inputs[name].numpy() if name in inputs else [b""] * len(examples)
+            return [value.decode("utf-8") for value in values]
+
+        offsets = pa.array(np.arange(len(examples) + 1, dtype=np.int32) * vectors.shape[1])
+        columns = [
+            pa.array(strings(ITEM_ID)),
+            pa.array(strings(TITLE)),
+            pa.array(strings(_CATEGORY)),
+            pa.ListArray.from_arrays(offsets, pa.array(vectors.ravel())),
+        ]
+        return pa.Table.from_arrays(columns, schema=_SCHEMA)

@@ -1,0 +1,130 @@
+"""CatalogIndexer as TFX runs it: items in, a whole bundle out, the same whatever order the items come in."""
+
+import json
+from pathlib import Path
+
+import apache_beam as beam
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import tensorflow as tf
+from tensorflow_serving.apis import prediction_log_pb2
+from tfx.types import standard_artifacts
+
+from serving.bundle import BundleError, verify_bundle
+from serving.catalog_indexer import CatalogIndexer
+from serving.index import SCANN_DIR, load_index
+from serving.op_check import check_ops
+from serving.settings import IndexSettings
+from serving.warmup import WARMUP_REQUESTS
+from serving.write_bundle import ITEMS, TRAINING_STATE, Catalogue, write_bundle
+from tests.serving.conftest import FEATURES, Shop
+from transform.errors import TandemError
+from transform.features import query_inputs
+from transform.settings import FeatureSettings
+
+
+def write_items(directory: Path, items: dict[str, np.ndarray], order: np.ndarray) -> None:
+    directory.mkdir(parents=True)
+    for shard, part in enumerate(np.array_split(order, 2)):
+        path = directory / f"data_tfrecord-{shard:05d}-of-00002.gz"
+        with tf.io.TFRecordWriter(str(path), "GZIP") as writer:
+            for row in part:
+                example = tf.train.Example()
+                for name, values in items.items():
+                    value, kind = values[row], example.features.feature[name]
+                    if isinstance(value, str) and value:
+                        kind.bytes_list.value.append(value.encode())
+                    elif not isinstance(value, str) and np.isfinite(value):
+                        kind.float_list.value.append(value)
+                writer.write(example.SerializeToString())
+
+
+def run_indexer(shop: Shop, root: Path, order: np.ndarray, features: FeatureSettings = FEATURES):
+    examples = standard_artifacts.Examples()
+    examples.uri, examples.split_names = str(root / "examples"), '["train", "eval", "items"]'
+    write_items(root / "examples" / "Split-items", shop.items, order)
+    about = {"spans": [3, 4], "trained_until": 1700000000}
+    (root / "examples" / "interactions.json").write_text(json.dumps(about))
+    model = standard_artifacts.Model()
+    model.uri = str(root / "model")
+    (root / "model" / "training_state").mkdir(parents=True)
+    (root / "model" / "training_state" / "step.json").write_text("{}")
+    (root / "model" / "Format-Serving").symlink_to(shop.towers_dir)
+    bundle = standard_artifacts.Model()
+    bundle.uri = str(root / "bundle")
+    pipeline = beam.Pipeline(options=beam.options.pipeline_options.PipelineOptions(["--runner=DirectRunner"]))
+    CatalogIndexer.test_call(
+        model=model,
+        examples=examples,
+        bundle=bundle,
+        features=features.model_dump_json(),
+        index=IndexSettings(k=20, reorder=60).model_dump_json(),
+        beam_pipeline=pipeline,
+    )
+    return bundle
+
+
+def test_every_item_is_embedded_once_and_found_again(shop: Shop, tmp_path: Path) -> None:
+    order = np.random.default_rng(5).permutation(60)
+    bundle = run_indexer(shop, tmp_path, order)
+    path = tmp_path / "bundle" / "Format-Serving"
+    manifest = verify_bundle(path)
+    assert (manifest.item_count, manifest.dimension, manifest.k) == (60, 8, 20)
+    assert (manifest.spans, manifest.trained_until) == ((3, 4), 1700000000)
+    assert manifest.training_state == TRAINING_STATE
+    assert (path / TRAINING_STATE / "step.json").is_file()
+    assert bundle.get_int_custom_property("item_count") == 60
+    assert not (tmp_path / "bundle" / "embedded").exists()
+    check_ops(str(path))
+
+    model = tf.saved_model.load(str(path))
+    assert [item.decode() for item in model.item_ids.numpy()] == sorted(shop.items["item_id"])
+    np.testing.assert_allclose(model.item_vectors.numpy(), shop.catalogue.vectors, rtol=1e-5)
+    items = pq.read_table(path / ITEMS).to_pydict()
+    assert items["title"] == list(shop.catalogue.titles)
+    assert items["category"] == list(shop.catalogue.categories)
+    found = load_index(path / SCANN_DIR, k=20).search(shop.catalogue.vectors)
+    exact = shop.catalogue.vectors @ shop.catalogue.vectors.T
+    np.testing.assert_array_equal(found.rows[:, 0], exact.argmax(axis=1))
+
+
+def test_warmup_requests_are_what_tensorflow_serving_reads(shop: Shop) -> None:
+    path = str(Path(shop.bundle_dir) / WARMUP_REQUESTS)
+    signature = tf.saved_model.load(shop.bundle_dir).signatures["serving_default"]
+    shapes = []
+    for record in tf.data.TFRecordDataset(path):
+        request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
+        assert request.model_spec.signature_name == "serving_default"
+        assert set(request.inputs) == set(query_inputs(FEATURES))
+        inputs = {name: tf.constant(tf.make_ndarray(value)) for name, value in request.inputs.items()}
+        shapes.append(tuple(inputs["history_item_ids"].shape))
+        assert signature(**inputs)["item_ids"].shape == (shapes[-1][0], 20)
+    assert shapes == [(1, 0), (1, 8), (8, 8), (32, 32)]
+
+
+def test_item_there_twice_stops_the_run(shop: Shop, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="'sku-0' is there twice"):
+        run_indexer(shop, tmp_path, np.array([0, 1, 2, 0]))
+
+
+def test_shop_without_items_stops_the_run(shop: Shop, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="hold no item"):
+        run_indexer(shop, tmp_path, np.array([], int))
+
+
+def test_model_of_other_columns_stops_the_run(shop: Shop, tmp_path: Path) -> None:
+    other = FeatureSettings(item=(), item_text=("title", "description"))
+    with pytest.raises(TandemError, match="expected the declared columns .*'description'"):
+        run_indexer(shop, tmp_path, np.arange(3), other)
+
+
+def test_broken_vector_stops_the_run_and_names_the_item(shop: Shop, tmp_path: Path) -> None:
+    vectors = shop.catalogue.vectors.copy()
+    vectors[4, 2] = np.nan
+    broken = Catalogue(*shop.catalogue[:3], vectors)
+    with pytest.raises(
+        BundleError, match=f"1 items are not finite, the first of item '{broken.item_ids[4]}'"
+    ):
+        write_bundle(shop.towers_dir, broken, str(tmp_path / "out"), IndexSettings())
+    assert not (tmp_path / "out").exists()
