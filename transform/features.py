@@ -61,6 +61,10 @@ PATH_LEVELS = 4
 PATH_SEPARATOR = ">"
 
 
+# A longer query is no search: rejected where it is read, in events and in requests.
+MAX_QUERY_CHARACTERS = 1000
+
+
 class InputSpec(NamedTuple):
     """A dense serving input: `tf.TensorSpec([None] * rank, dtype)`."""
 
