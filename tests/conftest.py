@@ -1,0 +1,5 @@
+"""What every test process needs before anything imports TensorFlow."""
+
+from transform.runtime import prepare_environment
+
+prepare_environment()
