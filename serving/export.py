@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.inputs import input_specs, parse_dense
+from serving.inputs import EXAMPLES, input_specs, parse_dense
 from serving.manifest import BundleError
 from serving.metrics import METRICS, retrieval_metrics
 from transform.features import KNOWN_POSITIVE_IDS, TARGET_ITEM_IDS
@@ -136,7 +136,7 @@ def _add_functions(
         out = {name: tf.TensorSpec([None], tf.float32) for name in METRICS}
         return _in_blocks(measure, examples, min(_BLOCK, max(1, _SCORES // count)), out)
 
-    serialised = tf.TensorSpec([None], tf.string, name="examples")
+    serialised = tf.TensorSpec([None], tf.string, name=EXAMPLES)
     module.parse_queries = tf.function(
         lambda examples: parse_dense(examples, queries), input_signature=[serialised], autograph=False
     )

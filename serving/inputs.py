@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import tensorflow as tf
 
+# The input of signature `evaluate`: serialised examples, bytes rather than text.
+EXAMPLES = "examples"
+
 
 def input_specs(signature: Any) -> "dict[str, tf.TensorSpec]":
     """Name -> `tf.TensorSpec` of what a loaded SavedModel's signature takes."""

@@ -2,6 +2,9 @@
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+# The name that clients ask for, as TensorFlow Serving's models.config gives it.
+MODEL_NAME = "retrieval"
+
 
 class IndexSettings(BaseModel):
     """Settings of the nearest-neighbour index inside a bundle."""

@@ -71,7 +71,9 @@ def write_bundle(
         the stock TensorFlow Serving does not have.
     """
     if any(before >= item for before, item in itertools.pairwise(catalogue.item_ids)):
-        raise BundleError("the item ids are not in ascending order, expected distinct ids, sorted: a defect of the indexer.")
+        raise BundleError(
+            "the item ids are not in ascending order, expected distinct ids, sorted: a defect of the indexer."
+        )
     broken = np.flatnonzero(~np.isfinite(catalogue.vectors).all(axis=1))
     if len(broken):
         raise BundleError(

@@ -1,0 +1,175 @@
+"""A verified bundle in memory: its SavedModel, its ScaNN index and its items, answering by signature."""
+
+import bisect
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.bundle import verify_bundle
+from serving.index import SCANN_DIR, Index, load_index
+from serving.inputs import input_specs
+from serving.manifest import BundleError, Manifest
+from serving.write_bundle import ITEMS
+
+if TYPE_CHECKING:
+    from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
+
+Arrays = Mapping[str, NDArray[Any]]
+
+DEFAULT = "serving_default"
+EXACT = "exact"
+ITEMS_SIGNATURE = "items"
+
+
+class LoadedBundle:
+    """One version, ready to answer; safe to share between threads.
+
+    Signatures: those of the SavedModel, where `serving_default` searches the ScaNN index and `exact` is the
+    SavedModel's own; and `items`, which takes `item_ids` and returns `titles` and `categories`, "" for an
+    item that is not there.
+
+    Attributes:
+      manifest: what it is.
+      specs: signature -> input name -> `tf.TensorSpec`.
+      signature_defs: signature -> `SignatureDef`, as GetModelMetadata shows them.
+    """
+
+    def __init__(
+        self, directory: str | os.PathLike[str], manifest: Manifest, model: Any, index: Index
+    ) -> None:
+        import tensorflow as tf
+
+        self.manifest = manifest
+        self._model = model
+        self._index = index
+        self._item_ids = model.item_ids.numpy()
+        self._sorted_ids: list[bytes] = self._item_ids.tolist()
+        self._titles, self._categories = _read_items(Path(directory, ITEMS))
+        self._check(directory)
+        self.specs: dict[str, dict[str, tf.TensorSpec]] = {
+            name: input_specs(signature) for name, signature in model.signatures.items()
+        }
+        self.specs[EXACT] = self.specs[DEFAULT]
+        self.specs[ITEMS_SIGNATURE] = {"item_ids": tf.TensorSpec([None], tf.string)}
+        self.signature_defs: dict[str, SignatureDef] = _signature_defs(directory)
+
+    def run(self, signature: str, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        """Answers one batch.
+
+        Args:
+          signature: a key of `specs`.
+          inputs: every input of it.
+
+        Returns:
+          Output name -> array, strings as bytes.
+
+        Raises:
+          tf.errors.InvalidArgumentError: the graph refuses the inputs, such as a record that is no example.
+          ValueError: the model made a vector that is not finite.
+        """
+        if signature == ITEMS_SIGNATURE:
+            return self._describe(inputs["item_ids"])
+        if signature == DEFAULT:
+            found = self._index.search(self._call("embed_query", inputs)["embedding"])
+            return {"item_ids": self._item_ids[found.rows], "scores": found.scores}
+        return self._call(DEFAULT if signature == EXACT else signature, inputs)
+
+    def queries_of(self, examples: list[bytes]) -> dict[str, NDArray[Any]]:
+        """Query inputs of stored eval rows."""
+        import tensorflow as tf
+
+        return {
+            name: value.numpy() for name, value in self._model.parse_queries(tf.constant(examples)).items()
+        }
+
+    def some_titles(self, most: int) -> list[str]:
+        """At most so many titles, spread evenly over the catalogue."""
+        titles = self._titles.to_pylist()
+        return titles[:: max(1, len(titles) // most)][:most]
+
+    def _call(self, signature: str, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        import tensorflow as tf
+
+        feed = {name: tf.constant(value, self.specs[signature][name].dtype) for name, value in inputs.items()}
+        return {name: value.numpy() for name, value in self._model.signatures[signature](**feed).items()}
+
+    def _describe(self, item_ids: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        rows = [self._row(item) for item in item_ids.tolist()]
+
+        def pick(column: Any) -> NDArray[Any]:
+            values = ["" if row is None else column[row].as_py() or "" for row in rows]
+            return np.array([value.encode("utf-8") for value in values], object)
+
+        return {"titles": pick(self._titles), "categories": pick(self._categories)}
+
+    def _row(self, item_id: bytes) -> int | None:
+        row = bisect.bisect_left(self._sorted_ids, item_id)
+        return row if row < len(self._sorted_ids) and self._sorted_ids[row] == item_id else None
+
+    def _check(self, directory: str | os.PathLike[str]) -> None:
+        expected = self.manifest.item_count
+        sizes = {
+            "the model": len(self._item_ids),
+            "the index": self._index.size,
+            "the items file": len(self._titles),
+        }
+        for what, size in sizes.items():
+            if size != expected:
+                raise BundleError(
+                    f"{directory}: {what} holds {size} items, expected the manifest's {expected}: push again."
+                )
+        if self._model.item_vectors.shape[1] != self.manifest.dimension or self._index.k != self.manifest.k:
+            raise BundleError(
+                f"{directory}: vectors of {self._model.item_vectors.shape[1]} and k {self._index.k},"
+                " expected the"
+                f" manifest's {self.manifest.dimension} and {self.manifest.k}: push again."
+            )
+
+
+def load_bundle(directory: str | os.PathLike[str]) -> LoadedBundle:
+    """Verifies every file of a bundle and loads it.
+
+    Raises:
+      BundleError: the bundle is damaged, or its parts do not fit together.
+    """
+    import tensorflow as tf
+    import tensorflow_text  # noqa: F401  registers the tokenizer's ops
+
+    manifest = verify_bundle(directory)
+    index = load_index(Path(directory, SCANN_DIR), k=manifest.k)
+    try:
+        model = tf.saved_model.load(str(directory))
+    except (OSError, ValueError, tf.errors.OpError) as error:
+        raise BundleError(
+            f"{directory} cannot be loaded ({str(error).splitlines()[0]}): push it again."
+        ) from error
+    return LoadedBundle(directory, manifest, model, index)
+
+
+def _read_items(path: Path) -> tuple[Any, Any]:
+    from pyarrow import parquet
+
+    table = parquet.read_table(path).combine_chunks()
+    return table["title"], table["category"]
+
+
+def _signature_defs(directory: str | os.PathLike[str]) -> "dict[str, SignatureDef]":
+    import tensorflow as tf
+    from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
+
+    model = saved_model_pb2.SavedModel()
+    model.ParseFromString(Path(directory, "saved_model.pb").read_bytes())
+    stored = model.meta_graphs[0].signature_def
+    definitions = {name: stored[name] for name in stored if not name.startswith("__")}
+    definitions[EXACT] = definitions[DEFAULT]
+    items = meta_graph_pb2.SignatureDef(method_name="tensorflow/serving/predict")
+    for side, name in ((items.inputs, "item_ids"), (items.outputs, "titles"), (items.outputs, "categories")):
+        side[name].name = f"items_{name}:0"
+        side[name].dtype = tf.string.as_datatype_enum
+        side[name].tensor_shape.dim.add().size = -1
+    definitions[ITEMS_SIGNATURE] = items
+    return definitions

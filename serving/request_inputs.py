@@ -1,0 +1,160 @@
+"""Turns a request's tensors into arrays, and refuses what a signature does not take."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.inputs import EXAMPLES, no_value
+from transform.features import QUERY
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+_SHOWN = 100
+
+
+class RequestError(Exception):
+    """A request that gets no answer.
+
+    Attributes:
+      status: name of the gRPC status code, such as "INVALID_ARGUMENT".
+      message: one line: what was received, what was expected.
+    """
+
+    def __init__(self, status: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+class Limits(NamedTuple):
+    """How large a request may be.
+
+    Attributes:
+      query_characters: Unicode characters of a query.
+      text_bytes: UTF-8 bytes of any other string.
+      rows: requests in a batch.
+      columns: entries of a history.
+    """
+
+    query_characters: int = 2_000
+    text_bytes: int = 20_000
+    rows: int = 1_024
+    columns: int = 1_000
+
+
+def read_inputs(
+    tensors: Mapping[str, Any], specs: "Mapping[str, tf.TensorSpec]", signature: str, limits: Limits
+) -> dict[str, NDArray[Any]]:
+    """Decodes and checks the inputs of one request; those that are absent get `no_value`.
+
+    Args:
+      tensors: input name -> `TensorProto`.
+      specs: what the signature takes, [B] or [B, n] each.
+      signature: its name, for messages.
+      limits: sizes.
+
+    Returns:
+      Name -> array, for every input of the signature.
+
+    Raises:
+      RequestError: INVALID_ARGUMENT; names the input, what was received and what is expected.
+    """
+    unknown = sorted(set(tensors) - set(specs))
+    if unknown:
+        raise _invalid(
+            f"input {_show(unknown[0])} is unknown to signature {signature!r}, expected some of"
+            f" {', '.join(specs)}"
+        )
+    if not tensors:
+        raise _invalid(f"received no input, expected some of {', '.join(specs)} for signature {signature!r}")
+    arrays = {name: _read(name, tensors[name], specs[name], limits) for name in specs if name in tensors}
+    rows = _common_size(arrays, axis=0, word="batch size")
+    columns = _common_size(arrays, axis=1, word="length") or 0
+    for name, spec in specs.items():
+        if name not in arrays:
+            shape = (rows or 0, columns)[: spec.shape.rank]
+            arrays[name] = np.full(shape, no_value(spec.dtype), spec.dtype.as_numpy_dtype)
+    return arrays
+
+
+def _read(name: str, tensor: Any, spec: "tf.TensorSpec", limits: Limits) -> NDArray[Any]:
+    import tensorflow as tf
+
+    if tensor.dtype != spec.dtype.as_datatype_enum:
+        received = (
+            tf.dtypes.as_dtype(tensor.dtype).name if tensor.dtype in tf.dtypes.TYPE_NAMES else tensor.dtype
+        )
+        raise _invalid(f"input {name!r} has dtype {received}, expected {spec.dtype.name}")
+    _check_shape(name, tensor.tensor_shape, spec.shape.rank, limits)
+    try:
+        array = tf.make_ndarray(tensor)
+    except (ValueError, TypeError) as error:
+        raise _invalid(
+            f"input {name!r} holds another number of values than its shape {_dims(tensor.tensor_shape)},"
+            " expected a value for each place"
+        ) from error
+    if spec.dtype == tf.float32 and np.isinf(array).any():
+        raise _invalid(f"input {name!r} holds an infinite number, expected a finite one, or NaN for no value")
+    if spec.dtype == tf.string and name != EXAMPLES:
+        _check_text(name, array, limits)
+    return array
+
+
+def _check_shape(name: str, shape: Any, rank: int, limits: Limits) -> None:
+    expected = "[batch]" if rank == 1 else "[batch, length]"
+    if shape.unknown_rank or len(shape.dim) != rank:
+        received = "an unknown shape" if shape.unknown_rank else f"shape {_dims(shape)}"
+        raise _invalid(f"input {name!r} has {received}, expected {expected}")
+    for dim, most, word in zip(shape.dim, (limits.rows, limits.columns), ("batch", "length"), strict=False):
+        least = 1 if word == "batch" else 0
+        if not least <= dim.size <= most:
+            raise _invalid(
+                f"input {name!r} has shape {_dims(shape)}, expected {expected} with a {word} of {least} to"
+                f" {most}"
+            )
+
+
+def _check_text(name: str, array: NDArray[Any], limits: Limits) -> None:
+    values = array.ravel().tolist()
+    try:
+        # A line break cannot be part of a longer character, so all are valid if, and only if, the whole is.
+        b"\n".join(values).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _invalid(f"input {name!r} holds bytes that are not UTF-8, expected UTF-8 text") from error
+    longest = max(values, key=len, default=b"")
+    if name == QUERY:
+        if len(longest) <= limits.query_characters:
+            return
+        most = max(len(value.decode("utf-8")) for value in values)
+        if most > limits.query_characters:
+            raise _invalid(
+                f"input {name!r} holds a query of {most:,} characters, expected at most"
+                f" {limits.query_characters:,}"
+            )
+    elif len(longest) > limits.text_bytes:
+        raise _invalid(
+            f"input {name!r} holds a string of {len(longest):,} bytes, expected at most {limits.text_bytes:,}"
+        )
+
+
+def _common_size(arrays: Mapping[str, NDArray[Any]], axis: int, word: str) -> int | None:
+    sizes = {name: array.shape[axis] for name, array in arrays.items() if array.ndim > axis}
+    if len(set(sizes.values())) > 1:
+        received = ", ".join(f"{name} {size}" for name, size in sizes.items())
+        raise _invalid(f"inputs differ in {word}: {received}; expected the same {word} for all")
+    return next(iter(sizes.values()), None)
+
+
+def _dims(shape: Any) -> str:
+    return f"[{', '.join(str(dim.size) for dim in shape.dim[:8])}{', ...' if len(shape.dim) > 8 else ''}]"
+
+
+def _show(name: str) -> str:
+    return repr(name if len(name) <= _SHOWN else f"{name[:_SHOWN]}...")
+
+
+def _invalid(message: str) -> RequestError:
+    return RequestError("INVALID_ARGUMENT", message)
