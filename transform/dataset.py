@@ -7,7 +7,6 @@ events/span-<n>/*.parquet | *.csv    timestamp, item_id, event_type; user_id, qu
 
 import hashlib
 import os
-import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -17,12 +16,12 @@ import pandas as pd
 from transform.columns import as_seconds, is_scalar
 from transform.errors import TandemError
 from transform.parts import column_types, read_file
+from transform.source_files import span_folders, table_files
 
 ITEM_COLUMNS = ("item_id", "title")
 USER_COLUMNS = ("user_id",)
 EVENT_COLUMNS = ("timestamp", "item_id", "event_type")
 SUFFIXES = (".parquet", ".csv")
-_SPAN = re.compile(r"span-(\d+)")
 
 
 class Dataset(NamedTuple):
@@ -223,31 +222,15 @@ def find_table(directory: str, name: str) -> str | None:
     return found[0] if found else None
 
 
-def table_files(folder: str) -> tuple[str, ...]:
-    """Parquet and CSV files of a folder, in order of their names; hidden ones and others are passed over."""
-    names = sorted(os.listdir(folder))
-    return tuple(
-        os.path.join(folder, name)
-        for name in names
-        if name.endswith(SUFFIXES) and not name.startswith((".", "_"))
-    )
-
-
 def _find_spans(directory: str) -> dict[int, tuple[str, ...]]:
     events = os.path.join(directory, "events")
-    names = sorted(os.listdir(events)) if os.path.isdir(events) else []
     found: dict[int, tuple[str, ...]] = {}
-    for name in names:
-        match = _SPAN.fullmatch(name)
-        folder = os.path.join(events, name)
-        if match is None or not os.path.isdir(folder):
-            continue
-        number = int(match[1])
+    for number, folder in span_folders(events) if os.path.isdir(events) else ():
         if number in found:
             raise TandemError(
-                f"{events} holds span {number} twice ({name} is one); expected each once: remove one."
+                f"{events} holds span {number} twice ({folder} is one); expected it once: remove one."
             )
-        found[number] = table_files(folder)
+        found[number] = table_files(folder, SUFFIXES)
         if not found[number]:
             raise TandemError(
                 f"{folder} is empty; expected a .parquet or .csv file in it: write the span, or remove it."
@@ -257,7 +240,7 @@ def _find_spans(directory: str) -> dict[int, tuple[str, ...]]:
             f"{events} holds no span; expected folders such as span-1 with event files in them:"
             " 'tandem prepare parquet SOURCE --out DIR' makes them from one events file."
         )
-    return dict(sorted(found.items()))
+    return found
 
 
 def _require_scalars(path: str, columns: Iterable[str]) -> None:
