@@ -28,8 +28,8 @@ format: $(INSTALLED)  ## Rewrite the code in the style that lint checks
 	@$(PY) -m ruff format .
 
 bench: $(INSTALLED)  ## List the benchmarks; each is a script with --help
-	@for script in benchmarks/*.py; do \
-		case "$$script" in */__init__.py) ;; *) printf '  %-44s %s\n' "$(PY) $$script" "$$(sed -n '1s/"""//gp' $$script)";; esac; done
+	@for script in $$(grep -l __main__ benchmarks/*.py); do \
+		printf '  %s\n      %s\n' "$(PY) -m benchmarks.$$(basename $$script .py)" "$$(sed -n '1s/"""//gp' $$script)"; done
 
 clean:  ## Remove .venv, caches and build leftovers (data and pushes under work/ stay)
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

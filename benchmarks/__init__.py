@@ -1,0 +1,1 @@
+"""What is timed and compared: one script a question."""
