@@ -52,11 +52,12 @@ def _parser() -> argparse.ArgumentParser:
     serve.set_defaults(call=_serve)
 
     query = commands.add_parser("query", help="ask a running server and print titles, scores, version, milliseconds")
-    query.add_argument("text", nargs="?", default="", help="what the customer typed; may be empty")
+    query.add_argument("query", nargs="?", default="", help="what the customer typed; may be empty")
     query.add_argument("--history", default="", metavar="ID,ID", help="items the customer acted on, newest first")
     query.add_argument("-k", type=int, default=10, help="how many items (default: 10)")
     query.add_argument("--server", default="127.0.0.1:8500", help="address of the server (default: 127.0.0.1:8500)")
-    query.add_argument("--feature", action="append", default=[], metavar="NAME=VALUE", help="a user or context feature")
+    query.add_argument("--text", action="append", default=[], metavar="NAME=VALUE", help="a category or path feature")
+    query.add_argument("--number", action="append", default=[], metavar="NAME=VALUE", help="a number feature")
     query.set_defaults(call=_query)
 
     evaluate = commands.add_parser("evaluate", help="full-corpus figures of pushed versions beside baselines")
@@ -127,7 +128,7 @@ def _prepare_files(options: argparse.Namespace) -> int:
 
     report = prepare_files(options.kind, options.source, options.out, span_length=options.span_length)
     Console().print(report.table())
-    return 2 if report.problems else 0
+    return 2 if report.failed else 0
 
 
 def _encoder_import(options: argparse.Namespace) -> None:
@@ -176,7 +177,7 @@ def _serve(options: argparse.Namespace) -> None:
 def _query(options: argparse.Namespace) -> None:
     from pipeline.query import query
 
-    query(options.server, options.text, options.history, options.k, options.feature)
+    query(options.server, options.query, options.history, options.k, options.text, options.number)
 
 
 def _evaluate(options: argparse.Namespace) -> None:

@@ -84,7 +84,7 @@ def create_pipeline(
         eval_config=eval_config(settings.gates),
     )
     index_validator = IndexValidator(
-        bundle=indexer.outputs["bundle"], examples=examples, index=settings.index.model_dump_json(), features=features
+        bundle=indexer.outputs["bundle"], examples=examples, index=settings.index.model_dump_json()
     )
     pusher = Pusher(
         bundle=indexer.outputs["bundle"],

@@ -1,0 +1,191 @@
+"""From one user's events to requests: what was known at a time, and what it was answered with.
+
+Pure functions of one group of events, so that they can be tested without Beam and scale with it.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from operator import attrgetter, itemgetter
+from typing import NamedTuple
+
+from transform.window import Window
+
+_DAY = 86400.0
+
+
+class Event(NamedTuple):
+    """One event, joined with what is known of its item.
+
+    Attributes:
+      timestamp: seconds UTC.
+      item_id: in the catalogue.
+      event_type: as the shop spells it.
+      query: "" where there is none.
+      weight: of the event as a target, before its type's weight.
+      context: values of the declared context features, None where missing.
+      is_target: whether the time plan lets it be a target.
+      item_class: "new", "tail" or "head" by the item's events before the cut.
+    """
+
+    timestamp: float
+    item_id: str
+    event_type: str
+    query: str
+    weight: float
+    context: tuple[str | float | None, ...]
+    is_target: bool
+    item_class: str
+
+
+class Request(NamedTuple):
+    """What a server could have been asked, and the answer that was right.
+
+    Attributes:
+      split: "train" or "eval".
+      user_id: "" where there is none.
+      query: "" where there is none.
+      timestamp: seconds UTC; the history is strictly older.
+      history: (item id, event type, age in days) newest first.
+      context: values of the declared context features.
+      targets: item id -> weight.
+      known_positives: ids that are never negatives (train), or left out of the candidates (eval).
+      view, user_group, query_group: slices of held-out requests, "" in train.
+    """
+
+    split: str
+    user_id: str
+    query: str
+    timestamp: float
+    history: tuple[tuple[str, str, float], ...]
+    context: tuple[str | float | None, ...]
+    targets: dict[str, float]
+    known_positives: tuple[str, ...]
+    view: str = ""
+    user_group: str = ""
+    query_group: str = ""
+
+
+class Rules(NamedTuple):
+    """The settings that shape requests.
+
+    Attributes:
+      event_types: type -> weight as a target.
+      history_length: newest events kept.
+      known_positive_days: days around a request in which the user's other items are known positives.
+    """
+
+    event_types: dict[str, float]
+    history_length: int
+    known_positive_days: float
+
+
+def requests_of(user_id: str, events: Sequence[Event], window: Window, rules: Rules) -> Iterator[Request]:
+    """All requests of one user, or of one query text where there is no user.
+
+    Training requests are one a moment, query and context; held-out ones one a query (or one in all without a query) for
+    the whole held-out time, in one view for each kind of target that they have.
+
+    Args:
+      user_id: "" where the events have a query only.
+      events: in any order.
+      window: the time plan.
+      rules: settings.
+    """
+    ordered = sorted(events, key=attrgetter("timestamp", "item_id", "event_type", "query"))
+    times = [event.timestamp for event in ordered]
+    targets = [e for e in ordered if e.is_target and e.event_type in rules.event_types]
+    yield from _train(user_id, ordered, times, [e for e in targets if e.timestamp < window.cut], rules)
+    yield from _held_out(
+        user_id, ordered, times, [e for e in targets if e.timestamp >= window.cut], window.cut, rules
+    )
+
+
+def _train(
+    user_id: str, ordered: Sequence[Event], times: Sequence[float], targets: Sequence[Event], rules: Rules
+) -> Iterator[Request]:
+    wanted_times = [event.timestamp for event in targets]
+    reach = rules.known_positive_days * _DAY
+    for (timestamp, query, _), group in groupby(sorted(targets, key=_moment), key=_moment):
+        members = list(group)
+        known: tuple[str, ...] = ()
+        if user_id and not query:
+            near = targets[
+                bisect_left(wanted_times, timestamp - reach) : bisect_right(wanted_times, timestamp + reach)
+            ]
+            known = tuple(sorted({event.item_id for event in near}))
+        yield Request(
+            "train",
+            user_id,
+            query,
+            timestamp,
+            _history(user_id, ordered, times, timestamp, rules.history_length),
+            members[0].context,
+            _weights(members, rules),
+            known,
+        )
+
+
+def _held_out(
+    user_id: str,
+    ordered: Sequence[Event],
+    times: Sequence[float],
+    targets: Sequence[Event],
+    cut: float,
+    rules: Rules,
+) -> Iterator[Request]:
+    if not targets:
+        return
+    before = {event.item_id for event in ordered[: bisect_left(times, cut)]} if user_id else set()
+    history = _history(user_id, ordered, times, cut, rules.history_length)
+    user_group = ("returning" if before else "new") if user_id else "none"
+    by_query = itemgetter(0)
+    for query, group in groupby(sorted(((e.query, e) for e in targets), key=by_query), key=by_query):
+        members = [event for _, event in group]
+        views = {
+            "all": members,
+            "unseen": [event for event in members if event.item_id not in before] if user_id else [],
+            "new_item": [event for event in members if event.item_class == "new"],
+            "tail_item": [event for event in members if event.item_class == "tail"],
+        }
+        for view, kept in views.items():
+            if kept:
+                yield Request(
+                    "eval",
+                    user_id,
+                    query,
+                    cut,
+                    history,
+                    members[0].context,
+                    _weights(kept, rules),
+                    tuple(sorted(before)) if view == "unseen" else (),
+                    view,
+                    user_group,
+                    "with_query" if query else "without_query",
+                )
+
+
+def _moment(event: Event) -> tuple[float, str, tuple[str, ...]]:
+    """What makes targets one request; the context as text, so that missing values sort too."""
+    return event.timestamp, event.query, tuple(map(str, event.context))
+
+
+def _history(
+    user_id: str, ordered: Sequence[Event], times: Sequence[float], timestamp: float, length: int
+) -> tuple[tuple[str, str, float], ...]:
+    """The newest events strictly before `timestamp`; none without a user."""
+    if not user_id:
+        return ()
+    end = bisect_left(times, timestamp)
+    newest_first = reversed(ordered[max(0, end - length) : end])
+    return tuple((e.item_id, e.event_type, (timestamp - e.timestamp) / _DAY) for e in newest_first)
+
+
+def _weights(events: Sequence[Event], rules: Rules) -> dict[str, float]:
+    """Item id -> summed weight, in order of the ids."""
+    weights: dict[str, float] = {}
+    for event in sorted(events, key=attrgetter("item_id")):
+        weights[event.item_id] = (
+            weights.get(event.item_id, 0.0) + rules.event_types[event.event_type] * event.weight
+        )
+    return weights
