@@ -44,6 +44,7 @@ class Prepared(NamedTuple):
       span_length: "day" or "week".
       from_day, to_day: dates of the first and last event.
       left_out: products of the package that are not in the catalogue.
+      unknown: purchases left out because the package does not describe their product.
     """
 
     directory: str
@@ -56,14 +57,15 @@ class Prepared(NamedTuple):
     from_day: str
     to_day: str
     left_out: int
+    unknown: int
 
     def __str__(self) -> str:
         """One line for the command."""
         left_out = f" ({self.left_out:,} that were not sold in these spans left out)" if self.left_out else ""
         return (
             f"{self.directory}: {self.items:,} items{left_out}, {self.users:,} users with demographics,"
-            f" {self.events:,} purchases, {self.from_day} .. {self.to_day},"
-            f" {self.span_length}s {self.first}-{self.last}"
+            f" {self.events:,} purchases ({self.unknown:,} of products without a description left out),"
+            f" {self.from_day} .. {self.to_day}, {self.span_length}s {self.first}-{self.last}"
         )
 
 
@@ -105,6 +107,8 @@ def prepare_complete_journey(
     taken = (first <= span) & (span <= last)
     events = _events(sales[taken], span[taken])
     items = _items(events)
+    described = events["item_id"].isin(items["item_id"])
+    events, unknown = events[described], int((~described).sum())
     products = len(items)
     if sold_only:
         items = items[items["item_id"].isin(events["item_id"].unique())]
@@ -119,7 +123,7 @@ def prepare_complete_journey(
     days = events["timestamp"].iloc[[0, -1]].dt.strftime("%Y-%m-%d")
     return Prepared(
         os.fspath(out), len(items), len(users), len(events), first, last, span_length,
-        days.iloc[0], days.iloc[-1], products - len(items),
+        days.iloc[0], days.iloc[-1], products - len(items), unknown,
     )  # fmt: skip
 
 
