@@ -14,6 +14,8 @@ from serving.settings import IndexSettings
 SCANN_DIR = "assets.extra/scann"
 
 _ASSETS = "scann_assets.pbtxt"
+_CONFIG = "scann_config.pb"
+_VECTORS = "dataset.npy"
 _ASSET_PATH = re.compile(r'asset_path: "([^"]*)"')
 
 
@@ -32,10 +34,11 @@ class Neighbours(NamedTuple):
 class Index:
     """Search for the largest inner products, exact for a small catalogue; safe to share between threads."""
 
-    def __init__(self, searcher: Any, k: int) -> None:
+    def __init__(self, searcher: Any, size: int, dimension: int, k: int) -> None:
         self._searcher = searcher
-        self.size = int(searcher.size())
-        self.k = min(k, self.size)
+        self.size = size
+        self.dimension = dimension
+        self.k = min(k, size)
 
     def search(self, queries: NDArray[np.float32]) -> Neighbours:
         """Finds the k items of largest inner product for each query.
@@ -52,15 +55,14 @@ class Index:
           ValueError: a query is not finite or not D long.
         """
         queries = np.ascontiguousarray(queries, dtype=np.float32)
+        if queries.ndim != 2 or not len(queries) or queries.shape[1] != self.dimension:
+            raise ValueError(f"queries have shape {list(queries.shape)}, expected [batch, {self.dimension}]")
         if not np.isfinite(queries).all():
             raise ValueError("a query vector is not finite, expected finite float32: the model is broken")
-        try:
-            rows, scores = self._search(queries)
-            short = np.isnan(scores).any(axis=1)
-            if short.any():
-                rows[short], scores[short] = self._search(queries[short], leaves_to_search=self.size)
-        except RuntimeError as error:
-            raise ValueError(f"queries of shape {list(queries.shape)}: {error}") from error
+        rows, scores = self._search(queries)
+        short = np.isnan(scores).any(axis=1)
+        if short.any():
+            rows[short], scores[short] = self._search(queries[short], leaves_to_search=self.size)
         return Neighbours(rows, scores)
 
     def save(self, directory: str | os.PathLike[str]) -> None:
@@ -121,7 +123,7 @@ def build_index(vectors: NDArray[np.float32], settings: IndexSettings) -> Index:
         builder = builder.score_ah(2, anisotropic_quantization_threshold=0.2).reorder(
             min(settings.reorder, count)
         )
-    return Index(builder.build(), settings.k)
+    return Index(builder.build(), count, vectors.shape[1], settings.k)
 
 
 def load_index(directory: str | os.PathLike[str], *, k: int) -> Index:
@@ -138,16 +140,37 @@ def load_index(directory: str | os.PathLike[str], *, k: int) -> Index:
     from scann.scann_ops.py import scann_ops_pybind
 
     path = Path(directory).absolute()
-    try:
-        text = (path / _ASSETS).read_text(encoding="utf-8")
-    except OSError as error:
-        raise BundleError(
-            f"{path / _ASSETS} cannot be read ({error.strerror}); expected an index: push the bundle again."
-        ) from error
+    size, dimension = _check_files(path)
     here = text_encoding.CEscape(str(path), as_utf8=False)
-    assets = _ASSET_PATH.sub(lambda match: f'asset_path: "{here}/{os.path.basename(match[1])}"', text)
+    assets = _ASSET_PATH.sub(
+        lambda match: f'asset_path: "{here}/{os.path.basename(match[1])}"',
+        (path / _ASSETS).read_text(encoding="utf-8"),
+    )
     try:
         searcher = scann_ops_pybind.scann_pybind.ScannNumpy(str(path), assets)
     except RuntimeError as error:
-        raise BundleError(f"{path} is not an index ({error}): push the bundle again.") from error
-    return Index(scann_ops_pybind.ScannSearcher(searcher), k)
+        raise BundleError(
+            f"{path} is not an index ({error}), expected one: push the bundle again."
+        ) from error
+    return Index(scann_ops_pybind.ScannSearcher(searcher), size, dimension, k)
+
+
+def _check_files(path: Path) -> tuple[int, int]:
+    """Finds every file that the index needs: ScaNN itself may end the process over a missing one.
+
+    Returns:
+      Number of vectors and their length.
+    """
+    try:
+        names = _ASSET_PATH.findall((path / _ASSETS).read_text(encoding="utf-8"))
+        if not names:
+            raise ValueError(f"{_ASSETS} names no file")
+        for name in [_CONFIG, _VECTORS, *map(os.path.basename, names)]:
+            if not (path / name).stat().st_size:
+                raise ValueError(f"{name} is empty")
+        size, dimension = np.load(path / _VECTORS, mmap_mode="r").shape
+    except (OSError, ValueError) as error:
+        raise BundleError(
+            f"{path} is not an index ({error}), expected one: push the bundle again."
+        ) from error
+    return size, dimension

@@ -84,10 +84,7 @@ def _read(name: str, tensor: Any, spec: "tf.TensorSpec", limits: Limits) -> NDAr
     import tensorflow as tf
 
     if tensor.dtype != spec.dtype.as_datatype_enum:
-        received = (
-            tf.dtypes.as_dtype(tensor.dtype).name if tensor.dtype in tf.dtypes.TYPE_NAMES else tensor.dtype
-        )
-        raise _invalid(f"input {name!r} has dtype {received}, expected {spec.dtype.name}")
+        raise _invalid(f"input {name!r} has dtype {_dtype_name(tensor.dtype)}, expected {spec.dtype.name}")
     _check_shape(name, tensor.tensor_shape, spec.shape.rank, limits)
     try:
         array = tf.make_ndarray(tensor)
@@ -146,6 +143,15 @@ def _common_size(arrays: Mapping[str, NDArray[Any]], axis: int, word: str) -> in
         received = ", ".join(f"{name} {size}" for name, size in sizes.items())
         raise _invalid(f"inputs differ in {word}: {received}; expected the same {word} for all")
     return next(iter(sizes.values()), None)
+
+
+def _dtype_name(number: int) -> str:
+    import tensorflow as tf
+
+    try:
+        return tf.dtypes.as_dtype(number).name
+    except TypeError:
+        return f"number {number}"
 
 
 def _dims(shape: Any) -> str:

@@ -1,9 +1,10 @@
 """A small shop, and small towers with the real ones' signatures: serving is tested without training."""
 
+import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -71,6 +72,12 @@ class Towers(tf.Module):
         return {"embedding": self.text(words) + self.ids(inputs["item_id"]) + 0.01 * price[:, tf.newaxis]}
 
 
+@functools.cache
+def load_model(directory: str) -> Any:
+    """A SavedModel, loaded once a test session."""
+    return tf.saved_model.load(directory)
+
+
 class Shop(NamedTuple):
     """What the tests know about the small shop.
 
@@ -88,7 +95,7 @@ class Shop(NamedTuple):
 
     def embed_queries(self, **inputs: object) -> np.ndarray:
         """Query vectors straight from the towers, in float64; absent inputs are filled in."""
-        model = tf.saved_model.load(self.towers_dir)
+        model = load_model(self.towers_dir)
         rows = max(len(value) for value in inputs.values())  # type: ignore[arg-type]
         length = len(inputs.get("history_item_ids", [[]])[0])  # type: ignore[index]
         feed = {}
@@ -141,7 +148,7 @@ def make_shop(directory: Path, seed: int = 0, settings: IndexSettings | None = N
     directory.mkdir(parents=True, exist_ok=True)
     towers_dir = save_towers(directory / "towers", seed)
     items = make_items()
-    embed = tf.saved_model.load(towers_dir).signatures["embed_item"]
+    embed = load_model(towers_dir).signatures["embed_item"]
     vectors = embed(**{name: tf.constant(value) for name, value in items.items()})["embedding"].numpy()
     catalogue = Catalogue(list(items["item_id"]), list(items["title"]), list(items["category"]), vectors)
     state = directory / "training_state"
@@ -160,9 +167,10 @@ def make_shop(directory: Path, seed: int = 0, settings: IndexSettings | None = N
 
 
 @pytest.fixture(scope="session")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     """A shop whose bundle answers 20 items."""
-    return make_shop(tmp_path_factory.mktemp("shop"))
+    yield make_shop(tmp_path_factory.mktemp("shop"))
+    load_model.cache_clear()  # TensorFlow complains about what is left when the interpreter ends
 
 
 @pytest.fixture(scope="session")

@@ -81,6 +81,8 @@ def test_broken_vectors_are_refused(vectors: np.ndarray) -> None:
         index.search(np.full((1, 32), np.nan, np.float32))
     with pytest.raises(ValueError, match=r"\[1, 5\]"):
         index.search(np.zeros((1, 5), np.float32))
+    with pytest.raises(ValueError, match=r"\[0, 32\]"):
+        index.search(np.zeros((0, 32), np.float32))
     with pytest.raises(ValueError, match="not finite"):
         build_index(np.full((3, 2), np.inf, np.float32), EXACT)
     with pytest.raises(ValueError, match="at least one item"):
@@ -88,9 +90,16 @@ def test_broken_vectors_are_refused(vectors: np.ndarray) -> None:
 
 
 def test_missing_and_damaged_index_are_refused(vectors, tmp_path) -> None:
-    with pytest.raises(BundleError, match="scann_assets.pbtxt"):
+    with pytest.raises(BundleError, match="is not an index .*scann_assets.pbtxt"):
         load_index(tmp_path, k=10)
-    build_index(vectors, EXACT).save(tmp_path / "scann")
-    (tmp_path / "scann" / "dataset.npy").unlink()
-    with pytest.raises(BundleError, match="is not an index"):
-        load_index(tmp_path / "scann", k=10)
+    build_index(vectors, PARTITIONED).save(tmp_path / "scann")
+    for file in sorted((tmp_path / "scann").iterdir()):
+        content = file.read_bytes()
+        file.write_bytes(b"")
+        with pytest.raises(BundleError, match="is not an index"):
+            load_index(tmp_path / "scann", k=10)
+        file.unlink()
+        with pytest.raises(BundleError, match=f"is not an index .*{file.name}"):
+            load_index(tmp_path / "scann", k=10)
+        file.write_bytes(content)
+    assert load_index(tmp_path / "scann", k=10).size == 3000
