@@ -30,7 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="tandem", description="Two-tower search and recommendation, retrained every day.")
+    parser = argparse.ArgumentParser(
+        prog="tandem", description="Two-tower search and recommendation, retrained every day."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_prepare(commands)
     _add_encoder(commands)
@@ -40,7 +42,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--span", type=int, default=-1, help="newest span to use (default: the newest there is)")
     run.set_defaults(call=_run)
 
-    retrain = commands.add_parser("retrain", help="run the pipeline if spans have arrived since the last push")
+    retrain = commands.add_parser(
+        "retrain", help="run the pipeline if spans have arrived since the last push"
+    )
     _add_profile(retrain)
     retrain.set_defaults(call=_retrain)
 
@@ -48,21 +52,33 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--push-dir", required=True, help="directory of pushed versions")
     serve.add_argument("--port", type=int, required=True, help="TCP port; 0 takes a free one")
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
-    serve.add_argument("--model-name", default="retrieval", help="name that clients ask for (default: retrieval)")
+    serve.add_argument(
+        "--model-name", default="retrieval", help="name that clients ask for (default: retrieval)"
+    )
     serve.set_defaults(call=_serve)
 
-    query = commands.add_parser("query", help="ask a running server and print titles, scores, version, milliseconds")
+    query = commands.add_parser(
+        "query", help="ask a running server and print titles, scores, version, milliseconds"
+    )
     query.add_argument("query", nargs="?", default="", help="what the customer typed; may be empty")
-    query.add_argument("--history", default="", metavar="ID,ID", help="items the customer acted on, newest first")
+    query.add_argument(
+        "--history", default="", metavar="ID,ID", help="items the customer acted on, newest first"
+    )
     query.add_argument("-k", type=int, default=10, help="how many items (default: 10)")
-    query.add_argument("--server", default="127.0.0.1:8500", help="address of the server (default: 127.0.0.1:8500)")
-    query.add_argument("--text", action="append", default=[], metavar="NAME=VALUE", help="a category or path feature")
+    query.add_argument(
+        "--server", default="127.0.0.1:8500", help="address of the server (default: 127.0.0.1:8500)"
+    )
+    query.add_argument(
+        "--text", action="append", default=[], metavar="NAME=VALUE", help="a category or path feature"
+    )
     query.add_argument("--number", action="append", default=[], metavar="NAME=VALUE", help="a number feature")
     query.set_defaults(call=_query)
 
     evaluate = commands.add_parser("evaluate", help="full-corpus figures of pushed versions beside baselines")
     _add_profile(evaluate)
-    evaluate.add_argument("--version", type=int, action="append", default=[], help="a version to score (default: all)")
+    evaluate.add_argument(
+        "--version", type=int, action="append", default=[], help="a version to score (default: all)"
+    )
     evaluate.set_defaults(call=_evaluate)
     return parser
 
@@ -82,14 +98,19 @@ def _add_prepare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     journey.add_argument("--first", type=int, help="first span to take (default: the first there is)")
     journey.add_argument("--last", type=int, help="last span to take (default: the last there is)")
     journey.add_argument(
-        "--catalogue", choices=["all", "sold"], default="all", help="all products, or those sold in the chosen spans"
+        "--catalogue",
+        choices=["all", "sold"],
+        default="all",
+        help="all products, or those sold in the chosen spans",
     )
     journey.set_defaults(call=_prepare_complete_journey)
     for kind in ("csv", "parquet"):
         files = sources.add_parser(kind, help=f"check a shop's own {kind} files against the contract")
         files.add_argument("source", help=f"directory with items.{kind}, events and optionally users.{kind}")
         files.add_argument("--out", help="also write them as a dataset directory")
-        files.add_argument("--span-length", choices=["day", "week"], default="day", help="for a flat events file")
+        files.add_argument(
+            "--span-length", choices=["day", "week"], default="day", help="for a flat events file"
+        )
         files.set_defaults(call=_prepare_files, kind=kind)
 
 

@@ -31,7 +31,10 @@ def main() -> int:
         print(f"demo: {error}", file=sys.stderr)
         return 2
     except subprocess.CalledProcessError as error:
-        print(f"demo: {shlex.join(map(str, error.cmd))} ended with exit status {error.returncode}", file=sys.stderr)
+        print(
+            f"demo: {shlex.join(map(str, error.cmd))} ended with exit status {error.returncode}",
+            file=sys.stderr,
+        )
         return 1
     return 0
 
@@ -63,7 +66,9 @@ def _demo(console: Console) -> None:
     console.rule("6. Served over TensorFlow Serving's own API")
     household, history = _household(settings)
     with _server(settings, console):
-        console.print(f"\nten recommendations for household {household}, which last bought {', '.join(history[:3])}, ...")
+        console.print(
+            f"\nten recommendations for household {household}, which last bought {', '.join(history[:3])}, ..."
+        )
         _tandem(console, "query", "--history", ",".join(history), "--server", ADDRESS)
         console.print(f"\nten items for the query {QUERY!r}")
         _tandem(console, "query", QUERY, "--server", ADDRESS)

@@ -9,8 +9,15 @@ from typing import NamedTuple
 import numpy as np
 from rich.table import Table
 
-from pipeline.baselines import HeldOut, Ranking, events_before, own_most_frequent, popularity, ranking_metrics
-from pipeline.baselines import recent_popularity
+from pipeline.baselines import (
+    HeldOut,
+    Ranking,
+    events_before,
+    own_most_frequent,
+    popularity,
+    ranking_metrics,
+    recent_popularity,
+)
 from pipeline.settings import Settings
 from serving.bundle import versions
 from transform.errors import TandemError
@@ -66,7 +73,10 @@ def evaluate(settings: Settings, only: Sequence[int] = ()) -> tuple[list[Figures
         directory = os.path.join(settings.paths.push_dir, str(version))
         figures += _by_view(f"version {version}", rows, _model_metrics(directory, records))
     events = events_before(
-        settings.data.dataset, meta["history_spans"], meta["trained_until"], list(settings.features.event_types)
+        settings.data.dataset,
+        meta["history_spans"],
+        meta["trained_until"],
+        list(settings.features.event_types),
     )
     rankings: dict[str, Ranking] = {
         "popularity": popularity(events, _DEPTH),
@@ -93,7 +103,10 @@ def figures_table(figures: Sequence[Figures], corpus: int, views: Sequence[str] 
     for view in views:
         for row in (f for f in figures if f.view == view):
             table.add_row(
-                _VIEW_WORDS[view], row.name, f"{row.rows:,}", *(f"{row.means[metric]:.4f}" for metric in METRICS)
+                _VIEW_WORDS[view],
+                row.name,
+                f"{row.rows:,}",
+                *(f"{row.means[metric]:.4f}" for metric in METRICS),
             )
         table.add_section()
     return table
@@ -149,7 +162,8 @@ def _model_metrics(directory: str, records: Sequence[bytes]) -> dict[str, np.nda
     model = tf.saved_model.load(directory)
     signature = model.signatures["evaluate"]
     parts = [
-        signature(examples=tf.constant(records[start : start + _BATCH])) for start in range(0, len(records), _BATCH)
+        signature(examples=tf.constant(records[start : start + _BATCH]))
+        for start in range(0, len(records), _BATCH)
     ]
     return {metric: np.concatenate([part[metric].numpy() for part in parts]) for metric in METRICS}
 
@@ -157,7 +171,12 @@ def _model_metrics(directory: str, records: Sequence[bytes]) -> dict[str, np.nda
 def _by_view(name: str, rows: Sequence[HeldOut], columns: dict[str, np.ndarray]) -> list[Figures]:
     views = np.array([row.view for row in rows])
     return [
-        Figures(name, view, int((views == view).sum()), {m: float(columns[m][views == view].mean()) for m in METRICS})
+        Figures(
+            name,
+            view,
+            int((views == view).sum()),
+            {m: float(columns[m][views == view].mean()) for m in METRICS},
+        )
         for view in _VIEW_WORDS
         if (views == view).any()
     ]

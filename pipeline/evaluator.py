@@ -76,7 +76,7 @@ def _threshold(gate: Gate) -> tfma.PerSliceMetricThreshold:
 class Executor(executor.Executor):
     """TFX's Evaluator; a previous push that is not there (bootstrap) leaves only the absolute bars."""
 
-    def Do(  # noqa: N802
+    def Do(
         self,
         input_dict: dict[str, list[types.Artifact]],
         output_dict: dict[str, list[types.Artifact]],
@@ -144,5 +144,7 @@ def refusals(evaluation_uri: str) -> list[str]:
                 f"{failure.metric_key.output_name} on {where}: {kind} {value:.4f}, the gate asks for at least {bar:.4f}"
             )
     for missing in result.missing_slices:
-        lines.append(f"no held-out rows in slice {dict(missing.feature_values)}, so its gate cannot be checked")
+        lines.append(
+            f"no held-out rows in slice {dict(missing.feature_values)}, so its gate cannot be checked"
+        )
     return lines

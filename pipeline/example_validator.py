@@ -20,7 +20,7 @@ from transform.errors import TandemError
 class Executor(executor.Executor):
     """Checks each split's statistics in the schema environment of the same name."""
 
-    def Do(  # noqa: N802
+    def Do(
         self,
         input_dict: dict[str, list[types.Artifact]],
         output_dict: dict[str, list[types.Artifact]],

@@ -17,7 +17,12 @@ from transform.interaction_gen import InteractionGen
 
 
 def create_pipeline(
-    settings: Settings, *, schema_file: str, span: int = -1, previous_version: int = -1, input_fingerprint: str = ""
+    settings: Settings,
+    *,
+    schema_file: str,
+    span: int = -1,
+    previous_version: int = -1,
+    input_fingerprint: str = "",
 ) -> tfx.dsl.Pipeline:
     """Wires every component; nothing flows back except the previous push.
 
@@ -53,6 +58,8 @@ def create_pipeline(
             analyze=["train", "items"], transform=["train", "eval", "items"]
         ),
         custom_config={"features": features, "encoder_preset": settings.encoder.preset},
+        disable_analyzer_cache=True,  # its keys are whole splits, which change with every run
+        disable_statistics=True,  # StatisticsGen has them
     )
     transform.add_upstream_node(validator)
     trainer = tfx.components.Trainer(

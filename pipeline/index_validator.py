@@ -16,7 +16,7 @@ REPORT = "index.json"
 
 
 @component
-def IndexValidator(  # noqa: N802
+def IndexValidator(
     bundle: InputArtifact[standard_artifacts.Model],
     examples: InputArtifact[standard_artifacts.Examples],
     blessing: OutputArtifact[standard_artifacts.InfraBlessing],

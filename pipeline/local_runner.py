@@ -64,7 +64,9 @@ def run_locally(settings: Settings, *, span: int = -1, console: Console | None =
         input_fingerprint=fingerprint(settings.data.dataset),
     )
     run_id = datetime.datetime.now().strftime("%Y%m%dT%H%M%S.%f")
-    with _Progress(console, len(pipeline.components), os.path.join(root, "logs", f"{run_id}.log")) as progress:
+    with _Progress(
+        console, len(pipeline.components), os.path.join(root, "logs", f"{run_id}.log")
+    ) as progress:
         try:
             _run(pipeline, run_id)
         except Exception as error:
@@ -168,7 +170,9 @@ class _Progress(logging.Handler):
             self._console.print(f"        {record.getMessage()}", highlight=False)
         elif record.msg == "Component %s is running.":
             self.running, self._started = str(record.args[0]), time.monotonic()  # type: ignore[index]
-            self._console.print(f"[{self._done + 1:2}/{self._total}] {self.running} ...", markup=False, highlight=False)
+            self._console.print(
+                f"[{self._done + 1:2}/{self._total}] {self.running} ...", markup=False, highlight=False
+            )
         elif record.msg == "Component %s is finished.":
             self._done += 1
             seconds = time.monotonic() - self._started

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from typing import Any
 
 from tfx.dsl.component.experimental.annotations import OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
@@ -15,17 +16,19 @@ RECORD = "previous_push.json"
 
 
 @component
-def PreviousPush(  # noqa: N802
+def PreviousPush(
     push: OutputArtifact[standard_artifacts.Model],
     push_dir: Parameter[str],
     version: Parameter[int] = -1,
 ) -> None:
     """Copies the previous push into `push`, or writes the record of a bootstrap.
 
-    The copy makes the artifact complete in itself: a rollback or a clean-up of the push directory in the middle of a run changes nothing.
+    The copy makes the artifact complete in itself: a rollback or a clean-up of the push directory in the
+    middle of a run changes nothing.
 
     Args:
-      push: `<uri>/Format-Serving` is the bundle (absent at bootstrap); `<uri>/previous_push.json` holds version, spans and trained_until.
+      push: `<uri>/Format-Serving` is the bundle (absent at bootstrap); `<uri>/previous_push.json` holds
+        version, spans and trained_until.
       push_dir: the directory of versions.
       version: the version to start from; 0 means none (bootstrap), -1 the newest when the component runs.
 
@@ -34,13 +37,17 @@ def PreviousPush(  # noqa: N802
     """
     if version == -1:
         version = max(bundles.versions(push_dir), default=0)
-    record = {"version": None, "trained_until": None, "spans": []}
+    record: dict[str, Any] = {"version": None, "trained_until": None, "spans": []}
     if version:
         source = os.path.join(push_dir, str(version))
         bundles.verify_bundle(source)
         shutil.copytree(source, path_utils.serving_model_dir(push.uri), dirs_exist_ok=True)
         manifest = bundles.read_manifest(source)
-        record = {"version": version, "trained_until": manifest.trained_until, "spans": list(manifest.spans)}
+        record: dict[str, Any] = {
+            "version": version,
+            "trained_until": manifest.trained_until,
+            "spans": list(manifest.spans),
+        }
     push.set_int_custom_property("version", version)
     os.makedirs(push.uri, exist_ok=True)
     with open(os.path.join(push.uri, RECORD), "w", encoding="utf-8") as file:

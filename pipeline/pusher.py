@@ -16,7 +16,7 @@ REPORT = "push.json"
 
 
 @component
-def Pusher(  # noqa: N802
+def Pusher(
     bundle: InputArtifact[standard_artifacts.Model],
     evaluation: InputArtifact[standard_artifacts.ModelEvaluation],
     model_blessing: InputArtifact[standard_artifacts.ModelBlessing],

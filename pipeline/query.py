@@ -1,6 +1,7 @@
 """`tandem query`: asks a running server and prints what came back, for people."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -27,9 +28,12 @@ def query(
     """
     ids = [item.strip() for item in history.split(",") if item.strip()]
     if not text and not ids:
-        raise TandemError('got neither text nor history; expected one: tandem query "text" or --history id,id.')
+        raise TandemError(
+            'got neither text nor history; expected one: tandem query "text" or --history id,id.'
+        )
+    features: dict[str, Any] = {**dict(map(_pair, texts)), **dict(map(_number, numbers))}
     with RetrievalClient(address) as client:
-        found = client.search(text, ids, k, **dict(map(_pair, texts)), **dict(map(_number, numbers)))
+        found = client.search(text, ids, k, **features)
         about = client.items(found.item_ids)
     table = Table(title=f"version {found.version} in {found.milliseconds:.1f} ms")
     for column in ("", "item", "title", "category", "score"):

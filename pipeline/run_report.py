@@ -3,14 +3,17 @@
 import json
 import os
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
 
-from ml_metadata.proto import metadata_store_pb2 as mlmd
+from ml_metadata.proto import metadata_store_pb2
 from tfx.orchestration import metadata
 
 from pipeline import evaluator, previous_push, pusher
 
 Uris = dict[str, str]
+mlmd: Any = metadata_store_pb2
+Execution: TypeAlias = Any  # metadata_store_pb2.Execution
 
 
 class Row(NamedTuple):
@@ -42,7 +45,7 @@ def output_uris(metadata_path: str, run_id: str) -> dict[str, Uris]:
     return {node: uris for node, _, uris in _executions(metadata_path, run_id)}
 
 
-def _executions(metadata_path: str, run_id: str) -> list[tuple[str, mlmd.Execution, Uris]]:
+def _executions(metadata_path: str, run_id: str) -> list[tuple[str, Execution, Uris]]:
     config = metadata.sqlite_metadata_connection_config(metadata_path)
     with metadata.Metadata(config) as handle:
         store = handle.store
@@ -54,12 +57,12 @@ def _executions(metadata_path: str, run_id: str) -> list[tuple[str, mlmd.Executi
         ]
 
 
-def _node_of(store: Any, execution: mlmd.Execution) -> str:
+def _node_of(store: Any, execution: Execution) -> str:
     contexts = store.get_contexts_by_execution(execution.id)
     return next(c.name.rsplit(".", 1)[-1] for c in contexts if c.type == "node")
 
 
-def _uris_of(store: Any, execution: mlmd.Execution) -> Uris:
+def _uris_of(store: Any, execution: Execution) -> Uris:
     events = [e for e in store.get_events_by_execution_ids([execution.id]) if e.type == mlmd.Event.OUTPUT]
     uri_of = {a.id: a.uri for a in store.get_artifacts_by_id([e.artifact_id for e in events])}
     return {e.path.steps[0].key: uri_of[e.artifact_id] for e in events}
@@ -83,24 +86,26 @@ def _previous_push(uris: Uris) -> str:
 def _interactions(uris: Uris) -> str:
     meta = _load(uris["examples"], "interactions.json")
     counts = meta["counts"]
-    rejected = sum(counts["rejected"].values())
     return (
-        f"spans {meta['span_first']}-{meta['span_last']}: {counts['train_targets']:,} targets in {counts['train_rows']:,} requests,"
-        f" {counts['eval_rows']:,} held-out rows, {counts['items']:,} items, {rejected:,} rows rejected"
+        f"spans {meta['span_first']}-{meta['span_last']}: {counts['train_targets']:,} targets in"
+        f" {counts['train_rows']:,} requests, {counts['eval_rows']:,} held-out rows, {counts['items']:,} items,"
+        f" {sum(counts['rejected'].values()):,} rows rejected"
     )
 
 
 def _transform(uris: Uris) -> str:
-    assets = os.path.join(uris["transform_graph"], "transform_fn", "assets")
-    names = sorted(n for n in os.listdir(assets) if n != "item_id_counts")
-    sizes = {name: sum(1 for _ in open(os.path.join(assets, name), "rb")) for name in names}
-    return "vocabularies: " + ", ".join(f"{name} {size:,}" for name, size in sizes.items())
+    assets = Path(uris["transform_graph"], "transform_fn", "assets")
+    files = sorted(path for path in assets.iterdir() if path.name != "item_id_counts")
+    return "vocabularies: " + ", ".join(f"{path.name} {path.read_bytes().count(10):,}" for path in files)
 
 
 def _trainer(uris: Uris) -> str:
     summary = _load(uris["model"], "training_summary.json")
     start = "warm start" if summary["warm_start"] else "from scratch"
-    return f"{start}, {summary['steps']:,} steps, {summary['pairs_per_second']:,.0f} pairs/s, loss {summary['loss']:.3f}, {summary['precision']}"
+    return (
+        f"{start}, {summary['steps']:,} steps, {summary['pairs_per_second']:,.0f} pairs/s,"
+        f" loss {summary['loss']:.3f}, {summary['precision']}"
+    )
 
 
 def _bundle(uris: Uris) -> str:
@@ -120,7 +125,11 @@ def _index(uris: Uris) -> str:
 
 def _pushed(uris: Uris) -> str:
     report = _load(uris["pushed"], pusher.REPORT)
-    return "REFUSED: " + "; ".join(report["refused"]) if report["refused"] else f"version {report['version']} pushed"
+    return (
+        "REFUSED: " + "; ".join(report["refused"])
+        if report["refused"]
+        else f"version {report['version']} pushed"
+    )
 
 
 _OUTCOMES: dict[str, Callable[[Uris], str]] = {

@@ -25,7 +25,10 @@ class Gate(BaseModel):
         default="all", description="Which held-out targets count; see docs/data.md."
     )
     at_least: float | None = Field(
-        default=None, ge=0, le=1, description="Lowest mean that may be pushed, as a share; the only bar of a first run."
+        default=None,
+        ge=0,
+        le=1,
+        description="Lowest mean that may be pushed, as a share; the only bar of a first run.",
     )
     lose_at_most: float | None = Field(
         default=None,
@@ -56,7 +59,9 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9-]*$", description="Names the pipeline in metadata and on Kubeflow.")
+    name: str = Field(
+        pattern=r"^[a-z][a-z0-9-]*$", description="Names the pipeline in metadata and on Kubeflow."
+    )
     paths: PathSettings
     data: DataSettings
     features: FeatureSettings = FeatureSettings()
@@ -64,7 +69,9 @@ class Settings(BaseModel):
     model: ModelSettings = ModelSettings()
     training: TrainingSettings = TrainingSettings()
     index: IndexSettings = IndexSettings()
-    gates: tuple[Gate, ...] = Field(min_length=1, description="Bars before a push; without one nothing is judged.")
+    gates: tuple[Gate, ...] = Field(
+        min_length=1, description="Bars before a push; without one nothing is judged."
+    )
     beam_args: tuple[str, ...] = Field(
         default=("--runner=DirectRunner", "--direct_running_mode=in_memory", "--direct_num_workers=1"),
         description="Options for Beam; the default runs in this process.",
@@ -83,11 +90,15 @@ def load_settings(profile: str | Path, overrides: dict[str, Any] | None = None) 
     """
     path = Path(profile)
     if not path.is_file():
-        raise TandemError(f"profile {str(path)!r} does not exist; expected a YAML file, see pipeline/profiles/ for examples.")
+        raise TandemError(
+            f"profile {str(path)!r} does not exist; expected a YAML file, see pipeline/profiles/ for examples."
+        )
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise TandemError(f"profile {str(path)!r} is not valid YAML: {' '.join(str(error).split())}") from error
+        raise TandemError(
+            f"profile {str(path)!r} is not valid YAML: {' '.join(str(error).split())}"
+        ) from error
     if not isinstance(tree, dict):
         raise TandemError(
             f"profile {str(path)!r} holds {type(tree).__name__}, expected a mapping of settings such as 'data:'."
@@ -115,7 +126,13 @@ def _one_line(error: ValidationError) -> str:
         if problem["type"] == "extra_forbidden":
             known = _known_keys(location[:-1])
             close = difflib.get_close_matches(location[-1], known, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else f"; expected one of {', '.join(known)}" if known else ""
+            hint = (
+                f"; did you mean {close[0]!r}?"
+                if close
+                else f"; expected one of {', '.join(known)}"
+                if known
+                else ""
+            )
             problems.append(f"unknown setting {key!r}{hint}")
         elif problem["type"] == "missing":
             problems.append(f"setting {key!r} is missing")

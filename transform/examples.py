@@ -22,9 +22,7 @@ def to_example(row: Mapping[str, Any]) -> bytes:
     return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString(deterministic=True)
 
 
-def request_example(
-    request: Request, profile: Mapping[str, Any], context_names: Sequence[str]
-) -> bytes:
+def request_example(request: Request, profile: Mapping[str, Any], context_names: Sequence[str]) -> bytes:
     """Serialises a request.
 
     Args:

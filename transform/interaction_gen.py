@@ -30,7 +30,7 @@ REPORT = "interactions.json"
 
 
 @component(use_beam=True)
-def InteractionGen(  # noqa: N802
+def InteractionGen(
     examples: OutputArtifact[standard_artifacts.Examples],
     previous_push: InputArtifact[standard_artifacts.Model],
     data: Parameter[str],
@@ -81,7 +81,10 @@ def InteractionGen(  # noqa: N802
             )
         _ = (
             found.rejected
-            | "AsJson" >> beam.MapTuple(lambda reason, path, row: json.dumps({"reason": reason, "file": path, "row": row}))
+            | "AsJson"
+            >> beam.MapTuple(
+                lambda reason, path, row: json.dumps({"reason": reason, "file": path, "row": row})
+            )
             | "WriteRejected"
             >> beam.io.WriteToText(os.path.join(examples.uri, "rejected", "rows"), file_name_suffix=".jsonl")
         )
@@ -109,7 +112,9 @@ def _read_counts(prefix: str) -> Counter[str]:
 
 
 def _report(window: Window, counts: Counter[str]) -> dict[str, Any]:
-    rejected = {name.removeprefix("rejected: "): n for name, n in counts.items() if name.startswith("rejected: ")}
+    rejected = {
+        name.removeprefix("rejected: "): n for name, n in counts.items() if name.startswith("rejected: ")
+    }
     return {
         "span_first": min(window.target_spans, default=None),
         "span_last": window.spans[-1],

@@ -1,8 +1,9 @@
 """The Beam graph that joins items, events and users into requests.
 
-Two CoGroupByKey joins and one more for search: events meet their item by item_id (which also tells how often an item was acted
-on before the cut), then meet their user, or their query text where there is no user, by that key; requests with a query
-meet everything that the query text led to. No stage holds the catalogue or the events: the largest thing in memory is one key's group.
+Two CoGroupByKey joins, and one more for search: events meet their item by item_id (which also tells how often an
+item was acted on before the cut), then their user, or their query text where there is no user; requests with a query
+then meet everything that the query text led to. No stage holds the catalogue or the events: the largest thing in
+memory is one key's group.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -59,7 +60,8 @@ def build_interactions(
     by_item = (
         {"events": events.main, "items": items.main}
         | "JoinItems" >> beam.CoGroupByKey()
-        | "JoinItem" >> beam.ParDo(_JoinItem(window.cut, tail_max_events)).with_outputs(_ITEMS, REJECTED, main="main")
+        | "JoinItem"
+        >> beam.ParDo(_JoinItem(window.cut, tail_max_events)).with_outputs(_ITEMS, REJECTED, main="main")
     )
     sources = [events, items]
     grouped: dict[str, beam.PCollection] = {"events": by_item.main}
@@ -83,8 +85,14 @@ def build_interactions(
     splits["items"] = by_item[_ITEMS]
     rejected = [source.rejected for source in sources] + [by_item[REJECTED], made[REJECTED]]
     counts = [source.counts for source in sources]
-    counts += [requests | "CountTargets" >> beam.Map(lambda row: (f"{row[0].split} targets", len(row[0].targets)))]
-    counts += [rows | f"Count_{name}" >> beam.Map(lambda _, name: (f"{name} rows", 1), name) for name, rows in splits.items() if name != "items"]
+    counts += [
+        requests | "CountTargets" >> beam.Map(lambda row: (f"{row[0].split} targets", len(row[0].targets)))
+    ]
+    counts += [
+        rows | f"Count_{name}" >> beam.Map(lambda _, name: (f"{name} rows", 1), name)
+        for name, rows in splits.items()
+        if name != "items"
+    ]
     counts += [splits["items"] | "CountItems" >> beam.Map(lambda _: ("items", 1))]
     return Interactions(splits, rejected | "Rejected" >> beam.Flatten(), counts | "Counts" >> beam.Flatten())
 
@@ -155,7 +163,9 @@ def _with_query_positives(requests: beam.PCollection) -> beam.PCollection:
         | "Searches" >> beam.Filter(lambda row: bool(row[0].query) and row[0].split == "train")
         | "KeyByQuery" >> beam.Map(lambda row: (row[0].query, row))
     )
-    led_to = searches | "LedTo" >> beam.FlatMapTuple(lambda query, row: [(query, item) for item in row[0].targets])
+    led_to = searches | "LedTo" >> beam.FlatMapTuple(
+        lambda query, row: [(query, item) for item in row[0].targets]
+    )
     joined = (
         {"rows": searches, "items": led_to | "DistinctLedTo" >> beam.Distinct()}
         | "JoinQueries" >> beam.CoGroupByKey()

@@ -1,7 +1,7 @@
 """The one definition of features: from raw strings and numbers to the indices, buckets and tokens that the towers see."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import tensorflow as tf
 import tensorflow_transform as tft
@@ -10,7 +10,7 @@ from transform import features
 from transform.settings import Feature, FeatureSettings
 from transform.text import load_tokenizer
 
-Sparse = tf.SparseTensor
+Sparse: TypeAlias = Any  # tf.SparseTensor
 
 
 def preprocessing_fn(inputs: Mapping[str, Sparse], custom_config: Mapping[str, Any]) -> dict[str, Sparse]:
@@ -55,7 +55,9 @@ def _item_vocabulary(inputs: Mapping[str, Sparse]) -> tf.Tensor:
 
 
 def _vocabulary(values: Sparse, name: str, min_count: int) -> tf.Tensor:
-    return tft.vocabulary(values, vocab_filename=name, frequency_threshold=min_count if min_count > 1 else None)
+    return tft.vocabulary(
+        values, vocab_filename=name, frequency_threshold=min_count if min_count > 1 else None
+    )
 
 
 def _look_up(values: Sparse, vocabulary: tf.Tensor) -> Sparse:
@@ -118,7 +120,9 @@ def _first(values: Sparse) -> Sparse:
 
 def _item_text(inputs: Mapping[str, Sparse], settings: FeatureSettings) -> tf.Tensor:
     """The text columns joined with a space."""
-    joined = tf.strings.reduce_join([_text(inputs[name]) for name in settings.item_text], axis=0, separator=" ")
+    joined = tf.strings.reduce_join(
+        [_text(inputs[name]) for name in settings.item_text], axis=0, separator=" "
+    )
     return tf.strings.strip(tf.strings.regex_replace(joined, r"\s+", " "))
 
 

@@ -47,7 +47,9 @@ def load_tokenizer(preset: str, length: int) -> Tokenizer:
         tokenizer = keras_hub.tokenizers.Tokenizer.from_preset(preset)
     except (OSError, ValueError, KeyError) as error:
         detail = str(error).strip().splitlines()[0]
-        raise TandemError(f"{preset!r}: KerasHub could not load the tokenizer ({detail}); import it again.") from error
+        raise TandemError(
+            f"{preset!r}: KerasHub could not load the tokenizer ({detail}); import it again."
+        ) from error
     if tokenizer.pad_token_id != 0:
         raise TandemError(
             f"{preset!r}: the tokenizer pads with {tokenizer.pad_token_id}, expected 0: import a BERT-like encoder."

@@ -77,7 +77,8 @@ def plan_window(data: DataSettings, span: int = -1, previous: Previous | None = 
     until = datasets.time_range(data.dataset, newest)[1]
     cut = until - data.holdout_days * _DAY
     if previous.version is None or previous.trained_until is None:
-        targets, late_from, known = usable[-data.window_spans :], float("-inf"), ()
+        targets, late_from = usable[-data.window_spans :], float("-inf")
+        known: tuple[int, ...] = ()
     else:
         late_from, known = previous.trained_until, previous.spans
         targets = [

@@ -11,7 +11,12 @@ from pipeline import evaluator
 from pipeline.settings import Gate
 
 # (view, user_group, what the model scores on the row): "all" has mean 0.5, "all" of new users 0.2.
-ROWS = [("all", "new", 0.2), ("all", "returning", 0.6), ("all", "returning", 0.7), ("unseen", "returning", 0.1)]
+ROWS = [
+    ("all", "new", 0.2),
+    ("all", "returning", 0.6),
+    ("all", "returning", 0.7),
+    ("unseen", "returning", 0.1),
+]
 
 
 class _Scores(tf.Module):
@@ -94,7 +99,9 @@ def gate(**bars):
 
 
 def test_bootstrap_is_judged_by_absolute_bars_alone(inputs, tmp_path):
-    blessed, metrics, refusals = evaluate(inputs, tmp_path, "bootstrap", [gate(at_least=0.49, lose_at_most=0.0)])
+    blessed, metrics, refusals = evaluate(
+        inputs, tmp_path, "bootstrap", [gate(at_least=0.49, lose_at_most=0.0)]
+    )
     assert blessed and not refusals
     assert metrics["view:all"]["recall_at_10"] == pytest.approx(0.5)
     assert metrics["view:all"]["rows"] == 3
