@@ -1,7 +1,7 @@
 """Runs the README's commands as a newcomer would, on a generated shop, and checks what they print.
 
 Every ```bash block is run, all in one shell, in an empty directory that holds only `shop/`: CSV files of the
-generated shop. A ```text block right after it is what it prints: each line must come, in order; `…` stands for
+generated shop. A ```text block right after it is what it prints: each line must come, in order; `…` is
 anything. A block under `<!-- not in CI: reason -->` is passed over, and the reason is shown.
 """
 
