@@ -43,5 +43,5 @@ def read_warmup_requests(directory: str) -> "Iterator[PredictRequest]":
 
     path = os.path.join(directory, WARMUP_REQUESTS)
     if os.path.exists(path):
-        for record in tf.compat.v1.io.tf_record_iterator(path):
+        for record in tf.data.TFRecordDataset(path).as_numpy_iterator():
             yield prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
