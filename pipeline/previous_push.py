@@ -43,7 +43,7 @@ def PreviousPush(
         bundles.verify_bundle(source)
         shutil.copytree(source, path_utils.serving_model_dir(push.uri), dirs_exist_ok=True)
         manifest = bundles.read_manifest(source)
-        record: dict[str, Any] = {
+        record = {
             "version": version,
             "trained_until": manifest.trained_until,
             "spans": list(manifest.spans),

@@ -65,6 +65,13 @@ class ModelSettings(BaseModel):
         description="Share of history entries left out of a training step; keeps the towers from"
         " copying the history only.",
     )
+    history_unknown: float = Field(
+        default=0.05,
+        ge=0,
+        lt=1,
+        description="Share of requests of a training step whose event types and ages are hidden, as clients"
+        " that only know ids send them.",
+    )
     week_of_year: bool = Field(
         default=False,
         description="Whether the query tower sees the week of the year; needs data of more than a year.",

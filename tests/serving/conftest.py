@@ -1,20 +1,21 @@
 """A small shop, and small towers with the real ones' signatures: serving is tested without training."""
 
 import functools
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
+import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_text as tf_text
+from tensorflow.core.framework.tensor_pb2 import TensorProto
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
+from serving import server as servers
 from serving.bundle import publish
+from serving.client import wait_until_available
 from serving.settings import IndexSettings
 from serving.write_bundle import Catalogue, write_bundle
 from transform.features import item_inputs, query_inputs
@@ -184,3 +185,28 @@ def push_dir(shop: Shop, tmp_path: Path) -> Iterator[Path]:
     """A push directory with version 1."""
     publish(shop.bundle_dir, tmp_path / "push", 1)
     yield tmp_path / "push"
+
+
+@pytest.fixture(scope="session")
+def address(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    push_dir = tmp_path_factory.mktemp("push")
+    publish(shop.bundle_dir, push_dir, 7)
+    server = servers.start(push_dir, 0, poll_seconds=0.05)
+    wait_until_available(f"127.0.0.1:{server.port}")
+    yield f"127.0.0.1:{server.port}"
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def stub(address: str) -> Iterator[prediction_service_pb2_grpc.PredictionServiceStub]:
+    with grpc.insecure_channel(address) as channel:
+        yield prediction_service_pb2_grpc.PredictionServiceStub(channel)
+
+
+def request_of(signature: str = "", *, name: str = "retrieval", **inputs) -> predict_pb2.PredictRequest:
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = name
+    request.model_spec.signature_name = signature
+    for key, value in inputs.items():
+        request.inputs[key].CopyFrom(value if isinstance(value, TensorProto) else tf.make_tensor_proto(value))
+    return request
