@@ -114,7 +114,7 @@ def publish(
     """
     if version is not None and version < 1:
         raise BundleError(f"version is {version}, expected a number above 0.")
-    manifest = verify_names(bundle_dir)
+    manifest = _check_names(bundle_dir)
     push = Path(push_dir)
     _numbered(push)  # says so where it is not a directory
     try:
@@ -129,7 +129,7 @@ def publish(
         ) from error
 
 
-def verify_names(directory: PathLike) -> Manifest:
+def _check_names(directory: PathLike) -> Manifest:
     """Reads the manifest and checks that its files are there, without reading them."""
     manifest = read_manifest(directory)
     there = set(list_files(directory)) - {MANIFEST}

@@ -16,6 +16,9 @@ SCANN_DIR = "assets.extra/scann"
 _ASSETS = "scann_assets.pbtxt"
 _CONFIG = "scann_config.pb"
 _VECTORS = "dataset.npy"
+
+# ScaNN's quantiser learns 16 centres a block and refuses fewer vectors.
+_FEWEST_QUANTISED = 16
 _ASSET_PATH = re.compile(r'asset_path: "([^"]*)"')
 
 
@@ -110,7 +113,7 @@ def build_index(vectors: NDArray[np.float32], settings: IndexSettings) -> Index:
     builder = scann_ops_pybind.builder(
         np.ascontiguousarray(vectors, dtype=np.float32), min(settings.k, count), "dot_product"
     )
-    if count < settings.brute_force_below or count <= settings.k:
+    if count < max(settings.brute_force_below, _FEWEST_QUANTISED) or count <= settings.k:
         builder = builder.score_brute_force()
     else:
         if count > settings.partition_above:

@@ -71,8 +71,16 @@ def test_every_query_gets_k_items_even_from_a_partition_of_two(vectors: np.ndarr
 
 
 def test_catalogue_smaller_than_k_is_returned_whole(vectors: np.ndarray) -> None:
-    found = build_index(vectors[:4], EXACT).search(vectors[:2])
-    assert sorted(found.rows[0]) == [0, 1, 2, 3]
+    for settings in (EXACT, QUANTISED, PARTITIONED):
+        found = build_index(vectors[:4], settings).search(vectors[:2])
+        assert sorted(found.rows[0]) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("count", [1, 2, 15, 16, 17])
+def test_catalogue_too_small_to_quantise_is_searched_all_the_same(vectors: np.ndarray, count: int) -> None:
+    settings = IndexSettings(k=1, brute_force_below=0, partition_above=0, searched_share=1.0, reorder=20)
+    found = build_index(vectors[:count], settings).search(vectors[:count])
+    np.testing.assert_array_equal(found.rows, best(vectors[:count], vectors[:count], 1)[0])
 
 
 def test_broken_vectors_are_refused(vectors: np.ndarray) -> None:

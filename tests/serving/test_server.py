@@ -14,7 +14,7 @@ from tensorflow_serving.apis import (
 )
 
 from serving import server as servers
-from tests.serving.conftest import Shop
+from tests.serving.conftest import Shop, request_of
 from transform.errors import TandemError
 
 
