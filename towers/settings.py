@@ -72,10 +72,6 @@ class ModelSettings(BaseModel):
         description="Share of requests of a training step whose event types and ages are hidden, as clients"
         " that only know ids send them.",
     )
-    week_of_year: bool = Field(
-        default=False,
-        description="Whether the query tower sees the week of the year; needs data of more than a year.",
-    )
 
 
 class TrainingSettings(BaseModel):
@@ -87,6 +83,16 @@ class TrainingSettings(BaseModel):
         default=1024,
         ge=2,
         description="Pairs a step over all replicas; each pair's item is a negative of the others.",
+    )
+    targets_per_request: int = Field(
+        default=8,
+        ge=1,
+        description="Items of one request in one batch, at most; a request is encoded once for all of them.",
+    )
+    negatives: int = Field(
+        default=0,
+        ge=0,
+        description="Items drawn evenly from the catalogue as further negatives of a step, over all replicas.",
     )
     steps: int = Field(default=1000, ge=0, description="Steps of a first run (no previous push), in batches.")
     warm_start_steps: int = Field(

@@ -1,0 +1,113 @@
+"""From settings and vocabularies to a built model, and which of its tables belongs to which vocabulary."""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from towers.encoder import TextEncoder
+from towers.history import HistoryEncoder
+from towers.item_tower import ItemTower
+from towers.query_tower import QueryTower
+from towers.settings import ModelSettings
+from towers.two_tower import TwoTower
+from towers.vocabulary import Vocabulary
+from transform.features import EVENT_TYPE_VOCABULARY, ITEM_ID_VOCABULARY, PATH_LEVELS, query_features
+from transform.settings import Feature, FeatureSettings
+
+
+def build_model(
+    features: FeatureSettings,
+    settings: ModelSettings,
+    encoder: TextEncoder,
+    vocabularies: dict[str, Vocabulary],
+    policy: str = "float32",
+    negatives: int = 0,
+) -> TwoTower:
+    """Makes both towers with all their weights.
+
+    Args:
+      features: declared features.
+      settings: shape of the towers.
+      encoder: shared by both towers; made under the same policy.
+      vocabularies: as `towers.vocabulary.load_vocabularies` returns them.
+      policy: Keras dtype policy of the dense layers; tables, vectors and loss are float32 under any.
+      negatives: evenly drawn catalogue items a step.
+    """
+    items = vocabularies[ITEM_ID_VOCABULARY]
+    history = HistoryEncoder(
+        items.rows,
+        _event_weights(features, vocabularies[EVENT_TYPE_VOCABULARY]),
+        settings.dimension,
+        dropout=settings.history_dropout,
+        unknown=settings.history_unknown,
+        name="history",
+        dtype="float32",
+    )
+    query_tower = QueryTower(
+        history,
+        {feature.name: _rows(feature, features, vocabularies) for feature in query_features(features)},
+        settings.dimension,
+        policy,
+        name="query_tower",
+        dtype="float32",
+    )
+    item_tower = ItemTower(
+        items.rows,
+        {feature.name: _rows(feature, features, vocabularies) for feature in features.item},
+        settings.dimension,
+        policy,
+        id_dropout=settings.item_id_dropout,
+        name="item_tower",
+        dtype="float32",
+    )
+    model = TwoTower(encoder, query_tower, item_tower, settings, negatives, name="two_tower", dtype="float32")
+    _build(model, features)
+    counts = items.counts if items.counts is not None else np.full(len(items.keys), 2)
+    item_tower.seen.assign(np.concatenate([[0.0], counts > 1]).astype(np.float32))
+    ids = np.array(item_tower.ids)
+    ids[0] = 0.0
+    item_tower.ids.assign(ids)
+    return model
+
+
+def keyed_variables(model: TwoTower, features: FeatureSettings) -> dict[str, str]:
+    """Names the variables whose rows follow a vocabulary: variable path -> vocabulary name.
+
+    Buckets of numbers are not among them: bucket n means "the n-th quantile" in every run.
+    """
+    history = model.query_tower.history
+    keyed = {
+        variable.path: ITEM_ID_VOCABULARY
+        for variable in (model.item_tower.ids, model.item_tower.seen, history.near)
+    }
+    keyed |= {variable.path: EVENT_TYPE_VOCABULARY for variable in (history.repeat, history.similar)}
+    kinds = {feature.name: feature.kind for feature in (*features.item, *query_features(features))}
+    for tables in (model.query_tower.features.tables, model.item_tower.features.tables):
+        keyed |= {table.path: name for name, table in tables.items() if kinds[name] != "number"}
+    return keyed
+
+
+def _event_weights(features: FeatureSettings, types: Vocabulary) -> list[float]:
+    """What an event starts to count in the history: a target's type 1, others 0.1, an unknown type between."""
+    return [0.5] + [1.0 if key in features.event_types else 0.1 for key in types.keys]
+
+
+def _rows(feature: Feature, features: FeatureSettings, vocabularies: dict[str, Vocabulary]) -> int:
+    return features.number_buckets + 1 if feature.kind == "number" else vocabularies[feature.name].rows
+
+
+def _build(model: TwoTower, features: FeatureSettings) -> None:
+    """Runs both towers once on nothing, so that every weight exists."""
+
+    def absent(declared: tuple[Feature, ...]) -> dict[str, Any]:
+        return {
+            feature.name: tf.zeros([1, PATH_LEVELS if feature.kind == "path" else 1], tf.int32)
+            for feature in declared
+        }
+
+    nothing = tf.zeros([1, 1], tf.int32)
+    names = ("query_tokens", "history_items", "history_types", "history_ages")
+    model.embed_items(tf.zeros([1], tf.int32), tf.zeros([1, model.encoder.dimension]), absent(features.item))
+    model.embed_queries({**{name: nothing for name in names}, **absent(query_features(features))})
+    model.built = True

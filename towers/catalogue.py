@@ -1,0 +1,56 @@
+"""The catalogue as dense tables: what the item tower looks up by item row during training."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Catalogue(NamedTuple):
+    """Features of every item, by row of the item vocabulary; row 0 stands for an unknown item.
+
+    Attributes:
+      tokens: int32 [N + 1, L], 0 = padding.
+      features: name -> int32 [N + 1, n], 0 = none.
+      text: float32 [N + 1, E], encoded texts, when the encoder is frozen; else None.
+    """
+
+    tokens: np.ndarray
+    features: dict[str, np.ndarray]
+    text: np.ndarray | None = None
+
+    @property
+    def items(self) -> np.ndarray:
+        """int32 [N], the rows of the items, without row 0."""
+        return np.arange(1, len(self.tokens), dtype=np.int32)
+
+
+def encode_texts(
+    encoder: Any, tokens: np.ndarray, batch_tokens: int = 8192, progress: Any = None
+) -> np.ndarray:
+    """Encodes each distinct text once, short ones together, so that little padding is computed.
+
+    Args:
+      encoder: a `TextEncoder`.
+      tokens: int [N, L], 0 = padding.
+      batch_tokens: tokens a call; larger batches are no faster on a CPU, and take more memory.
+      progress: called with (texts done, texts in all) now and then.
+
+    Returns:
+      float32 [N, E].
+    """
+    import tensorflow as tf
+
+    distinct, index = np.unique(tokens, axis=0, return_inverse=True)
+    lengths = (distinct > 0).sum(axis=1)
+    order = np.argsort(lengths, kind="stable")
+    vectors = np.zeros((len(distinct), encoder.dimension), np.float32)
+    encode = tf.function(encoder, input_signature=[tf.TensorSpec([None, None], tf.int32)], autograph=False)
+    start = int((lengths == 0).sum())  # rows without a token stay 0
+    while start < len(order):
+        size = max(1, batch_tokens // int(lengths[order[start]]))
+        rows = order[start : start + size]
+        vectors[rows] = encode(distinct[rows, : lengths[rows].max()].astype(np.int32)).numpy()
+        start += len(rows)
+        if progress is not None:
+            progress(start, len(order))
+    return vectors[index.reshape(-1)]
