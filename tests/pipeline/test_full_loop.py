@@ -1,0 +1,91 @@
+"""The whole pipeline on a mini shop: two spans, a push, a warm-started push, a served query."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.evaluate import evaluate
+from serving.bundle import read_manifest, verify_bundle, versions
+from serving.client import RetrievalClient, wait_until_available
+
+COMPONENTS = [
+    "PreviousPush",
+    "InteractionGen",
+    "StatisticsGen",
+    "ImportSchemaGen",
+    "StrictExampleValidator",
+    "Transform",
+    "Trainer",
+    "CatalogIndexer",
+    "RetrievalEvaluator",
+    "IndexValidator",
+    "Pusher",
+]
+
+
+def test_every_component_ran_and_says_what_came_out(loop):
+    assert sorted(row.component for row in loop.first.rows) == sorted(COMPONENTS)
+    outcome = {row.component: row.outcome for row in loop.first.rows}
+    assert outcome["PreviousPush"] == "no push yet: bootstrap"
+    assert "from scratch" in outcome["Trainer"]
+    assert outcome["Pusher"] == f"version {loop.first.version} pushed"
+    assert not any(row.cached for row in loop.first.rows)
+
+
+def test_second_push_warm_starts_from_the_first_and_learns_only_what_is_new(loop):
+    push_dir = loop.settings.paths.push_dir
+    assert versions(push_dir) == [loop.first.version, loop.second.version]
+    first, second = (read_manifest(os.path.join(push_dir, str(v))) for v in versions(push_dir))
+    assert first.parent_version is None
+    assert second.parent_version == first.version
+    assert max(second.spans) == 3
+    outcome = {row.component: row.outcome for row in loop.second.rows}
+    assert "warm start, 20 steps" in outcome["Trainer"]
+    meta = json.loads(Path(loop.second.uris["InteractionGen"]["examples"], "interactions.json").read_text())
+    assert meta["train_from"] == first.trained_until, "targets start where the first push stopped"
+
+
+def test_pushed_bundle_is_whole_and_carries_its_metrics(loop):
+    directory = os.path.join(loop.settings.paths.push_dir, str(loop.second.version))
+    manifest = verify_bundle(directory)
+    assert manifest.item_count == 60
+    assert manifest.dimension == 16
+    assert 0 < manifest.metrics["view:all"]["recall_at_10"] <= 1
+    assert os.path.isdir(os.path.join(directory, manifest.training_state))
+
+
+def test_evaluate_reports_the_figures_of_the_manifest_beside_baselines(loop):
+    figures, corpus = evaluate(loop.settings)
+    assert corpus == 60
+    of = {(row.name, row.view): row for row in figures}
+    second = of[f"version {loop.second.version}", "all"]
+    manifest = read_manifest(os.path.join(loop.settings.paths.push_dir, str(loop.second.version)))
+    for metric, value in second.means.items():
+        assert value == pytest.approx(manifest.metrics["view:all"][metric], abs=1e-6)
+    names = {name for name, _ in of}
+    assert {"popularity", "own most frequent items", f"version {loop.first.version}"} <= names
+    # The mini shop's users buy what they bought before; a model that has learnt anything sees that.
+    assert second.means["recall_at_10"] > of["popularity", "all"].means["recall_at_10"]
+
+
+def test_served_bundle_answers_a_query_and_a_history_with_real_items(loop):
+    from serving.server import start
+
+    ids = {f"i{n:03d}" for n in range(60)}
+    server = start(loop.settings.paths.push_dir, 0)
+    try:
+        address = f"127.0.0.1:{server.port}"
+        assert wait_until_available(address, 60) == loop.second.version
+        with RetrievalClient(address) as client:
+            for answer in (client.search("red mug"), client.search(history=["i001", "i002"])):
+                assert len(set(answer.item_ids)) == 10 and set(answer.item_ids) <= ids
+                assert answer.version == loop.second.version
+                assert list(answer.scores) == sorted(answer.scores, reverse=True)
+            exact = client.search(history=["i001", "i002"], exact=True)
+            np.testing.assert_allclose(exact.scores, answer.scores, rtol=1e-5)
+            assert all(info.title for info in client.items(answer.item_ids))
+    finally:
+        server.stop()
