@@ -1,5 +1,6 @@
 """The retrieval server: TensorFlow Serving's gRPC API over the newest bundle of a push directory."""
 
+import gc
 import logging
 import os
 import signal
@@ -81,6 +82,7 @@ def start(
     )
     bound = _bind(server, host, port)
 
+    import tensorflow_text  # noqa: F401  imported here so that it is frozen, too
     from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
     from serving.ready_bundle import load_and_warm_up
@@ -88,6 +90,7 @@ def start(
     from serving.servicers import ModelServicer, PredictionServicer
     from serving.version_watcher import VersionWatcher
 
+    gc.freeze()  # what is imported stays: collecting a replaced version need not look through it
     limits = limits or Limits()
     watcher = VersionWatcher(path, lambda directory: load_and_warm_up(directory, limits), poll_seconds)
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(

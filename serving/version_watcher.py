@@ -1,6 +1,7 @@
 """Keeps the newest good version of a push directory loaded, and swaps it in one step."""
 
 import enum
+import gc
 import logging
 import os
 import threading
@@ -60,6 +61,7 @@ class VersionWatcher:
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="version-watcher", daemon=True)
         self._said = ""
+        self._replaced = False
 
     def start(self) -> None:
         """Begins to watch, in a thread of its own."""
@@ -84,6 +86,9 @@ class VersionWatcher:
 
     def poll(self) -> None:
         """Looks once; loads and swaps where there is something better."""
+        if self._replaced:  # one look ago, so that requests in flight are over: a model is full of cycles
+            self._replaced = False
+            gc.collect()
         try:
             there = versions(self.push_dir)
         except (
@@ -117,6 +122,7 @@ class VersionWatcher:
         self._set(version, VersionStatus(State.AVAILABLE))
         if before is not None:
             self._set(before.manifest.version, VersionStatus(State.END))
+            self._replaced = True
         logger.info(
             "version %d serves %d items%s",
             version,

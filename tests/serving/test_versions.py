@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -66,6 +67,7 @@ def test_new_version_takes_over_without_a_failed_request(
         for version, made in ((1, shop), (2, other_shop))
     }
     assert expected[1] != expected[2]
+    first = weakref.ref(serving._watcher.current)
     answers: list[SearchResult] = []
     stopped = threading.Event()
 
@@ -92,6 +94,7 @@ def test_new_version_takes_over_without_a_failed_request(
         1: State.END,
         2: State.AVAILABLE,
     }
+    wait_for(lambda: first() is None)  # the memory of the old version is given back
 
 
 def test_damaged_version_is_refused_once_and_the_old_one_serves_on(
@@ -156,6 +159,20 @@ class TestWatcher:
         shutil.rmtree(push_dir)  # nothing left: what is loaded serves on
         watcher.poll()
         assert watcher.current.manifest.version == 1
+
+    def test_version_is_announced_only_when_it_is_ready(self, shop: Shop, push_dir: Path) -> None:
+        seen = []
+
+        def load(path: Path) -> SimpleNamespace:
+            current = watcher.current.manifest.version if watcher.current else None
+            seen.append((current, {v: s.state for v, s in watcher.statuses().items()}))
+            return SimpleNamespace(manifest=verify_bundle(path))
+
+        watcher = VersionWatcher(push_dir, load)
+        watcher.poll()
+        publish(shop.bundle_dir, push_dir, 2)
+        watcher.poll()
+        assert seen == [(None, {1: State.LOADING}), (1, {1: State.AVAILABLE, 2: State.LOADING})]
 
     def test_everything_broken_says_why(self, watcher, push_dir: Path) -> None:
         flip_a_byte(push_dir / "1" / "saved_model.pb")
