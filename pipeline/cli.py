@@ -74,6 +74,15 @@ def _parser() -> argparse.ArgumentParser:
     query.add_argument("--number", action="append", default=[], metavar="NAME=VALUE", help="a number feature")
     query.set_defaults(call=_query)
 
+    history = commands.add_parser("history", help="the lineage of the pushed versions as a table")
+    history.add_argument("--push-dir", required=True, help="directory of pushed versions")
+    history.set_defaults(call=_history)
+
+    rollback = commands.add_parser("rollback", help="make an older version the served one")
+    rollback.add_argument("version", nargs="?", type=int, help="default: the parent of the newest")
+    rollback.add_argument("--push-dir", required=True, help="directory of pushed versions")
+    rollback.set_defaults(call=_rollback)
+
     evaluate = commands.add_parser("evaluate", help="full-corpus figures of pushed versions beside baselines")
     _add_profile(evaluate)
     evaluate.add_argument(
@@ -199,6 +208,21 @@ def _query(options: argparse.Namespace) -> None:
     from pipeline.query import query
 
     query(options.server, options.query, options.history, options.k, options.text, options.number)
+
+
+def _history(options: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from pipeline.history import history, history_table
+
+    Console().print(history_table(history(options.push_dir)))
+
+
+def _rollback(options: argparse.Namespace) -> None:
+    from pipeline.rollback import rollback
+
+    version, number = rollback(options.push_dir, options.version)
+    print(f"version {version} is the served one again, as version {number}; the next retrain starts from it")
 
 
 def _evaluate(options: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ from tfx.orchestration import pipeline as tfx_pipeline
 from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 
 from pipeline.graph import create_pipeline
+from pipeline.lock import only_run
 from pipeline.run_report import Row, output_uris, run_report
 from pipeline.settings import Settings
 from serving.bundle import versions
@@ -54,6 +55,11 @@ def run_locally(settings: Settings, *, span: int = -1, console: Console | None =
     _make_writable(root, "pipeline root")
     _make_writable(os.path.abspath(settings.paths.push_dir), "push directory")
     _check_preset(settings.encoder.preset)
+    with only_run(settings.paths.push_dir):
+        return _run_alone(settings, root, span, console)
+
+
+def _run_alone(settings: Settings, root: str, span: int, console: Console) -> RunResult:
     schema_file = os.path.join(root, "curated_schema", "schema.pbtxt")
     write_schema(settings.features, schema_file)
     pipeline = create_pipeline(

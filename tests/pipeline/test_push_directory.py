@@ -1,0 +1,68 @@
+"""One run at a time; going back; the lineage."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.history import history, history_table
+from pipeline.lock import only_run
+from pipeline.rollback import rollback
+from serving.bundle import publish, seal, verify_bundle, versions
+from transform.errors import TandemError
+
+
+@pytest.fixture
+def push_dir(tmp_path):
+    """Versions 5 and 6; 6 was warm-started from 5."""
+    for version, spans, parent in ((5, (1, 2), None), (6, (1, 2, 3), 5)):
+        bundle = tmp_path / f"bundle-{version}"
+        bundle.mkdir()
+        (bundle / "saved_model.pb").write_text(f"weights of {version}")
+        seal(bundle, item_count=1, dimension=1, k=1, spans=spans, trained_until=float(version))
+        metrics = {"view:all": {"recall_at_10": version / 10}}
+        publish(bundle, tmp_path / "push", version, metrics=metrics, parent=parent)
+    return str(tmp_path / "push")
+
+
+def test_second_run_is_refused_while_the_first_holds_the_lock(push_dir):
+    with (
+        only_run(push_dir),
+        pytest.raises(TandemError, match=r"another run pushes to .*process \d+ since"),
+        only_run(push_dir),
+    ):
+        pass
+    with only_run(push_dir):
+        pass  # the first has ended
+
+
+def test_rollback_serves_the_parent_again_and_the_next_run_starts_from_it(push_dir):
+    version, number = rollback(push_dir)
+    assert version == 5 and number == versions(push_dir)[-1] > 6
+    manifest = verify_bundle(f"{push_dir}/{number}")
+    assert (manifest.spans, manifest.trained_until, manifest.parent_version) == ((1, 2), 5.0, 5)
+    assert Path(push_dir, str(number), "saved_model.pb").read_text() == "weights of 5"
+    assert versions(push_dir)[:2] == [5, 6], "what was pushed stays"
+
+
+@pytest.mark.parametrize(("version", "said"), [(7, "version 7 is not in"), (6, "newest and served already")])
+def test_rollback_to_nowhere_is_refused(push_dir, version, said):
+    with pytest.raises(TandemError, match=said):
+        rollback(push_dir, version)
+    assert versions(push_dir) == [5, 6]
+
+
+def test_rollback_to_a_damaged_version_is_refused(push_dir):
+    with open(f"{push_dir}/5/saved_model.pb", "a") as file:
+        file.write("!")
+    with pytest.raises(TandemError, match="damaged"):
+        rollback(push_dir)
+    assert versions(push_dir) == [5, 6]
+
+
+def test_history_shows_the_lineage(push_dir):
+    pushes = history(push_dir)
+    assert [(p.manifest.version, p.manifest.parent_version, p.served) for p in pushes] == [
+        (5, None, False),
+        (6, 5, True),
+    ]
+    assert history_table(pushes).row_count == 2
