@@ -98,6 +98,9 @@ class TrainingSettings(BaseModel):
     warm_start_steps: int = Field(
         default=300, ge=0, description="Steps of a run that starts from a previous push, in batches."
     )
+    max_epochs: float = Field(
+        default=6.0, gt=0, description="A run stops after that many passes over its requests, if not before."
+    )
     learning_rate: float = Field(
         default=0.01, ge=0, description="Step size of Adam for everything but the encoder."
     )

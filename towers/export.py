@@ -1,0 +1,97 @@
+"""The trained towers as a SavedModel that takes a shop's own strings and numbers."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from towers.examples import request_columns
+from towers.two_tower import TwoTower
+from transform.features import (
+    HISTORY_AGES,
+    HISTORY_ITEMS,
+    HISTORY_TYPES,
+    ITEM,
+    ITEM_TOKENS,
+    dense_to_raw,
+    item_inputs,
+    query_inputs,
+)
+from transform.settings import FeatureSettings
+
+
+class ServedTowers(tf.Module):
+    """Transform graph and towers in one, so that training and serving cannot differ.
+
+    Args:
+      model: built outside any distribution strategy, under float32.
+      transform_output: a `tft.TFTransformOutput`.
+      features: declared features.
+    """
+
+    def __init__(self, model: TwoTower, transform_output: Any, features: FeatureSettings) -> None:
+        super().__init__(name="served_towers")
+        self.transform = transform_output.transform_features_layer()
+        self.model = model
+        self.features = features
+
+    def embed_query(self, inputs: dict[str, Any]) -> Any:
+        """Encodes requests.
+
+        Args:
+          inputs: dense query inputs, see `transform.features.query_inputs`; only the newest
+            `features.history_length` history entries are read, as in training.
+
+        Returns:
+          float32 [B, dimension].
+        """
+        transformed = self.transform(dense_to_raw(inputs))
+        values = {name: _dense(transformed[name]) for name in request_columns(self.features)}
+        for name in (HISTORY_ITEMS, HISTORY_TYPES, HISTORY_AGES):
+            values[name] = values[name][:, : self.features.history_length]
+        return self.model.embed_queries(values)
+
+    def embed_item(self, inputs: dict[str, Any]) -> Any:
+        """Encodes items: dense item inputs, see `transform.features.item_inputs` -> float32 [B, dimension]."""
+        transformed = self.transform(dense_to_raw(inputs))
+        text = self.model.encoder(_dense(transformed[ITEM_TOKENS]))
+        declared = {feature.name: _dense(transformed[feature.name]) for feature in self.features.item}
+        item = _dense(transformed[ITEM])[:, :1]
+        item = tf.pad(item, [[0, 0], [0, 1 - tf.shape(item)[1]]])[:, 0]
+        return self.model.embed_items(item, text, declared)
+
+    def signatures(self) -> dict[str, Any]:
+        """Concrete functions `embed_query` and `embed_item`, each giving {"embedding": float32 [B, dimension]}."""
+        embed = {"embed_query": self.embed_query, "embed_item": self.embed_item}
+        specs = {"embed_query": query_inputs(self.features), "embed_item": item_inputs(self.features)}
+
+        def signature(name: str) -> Any:
+            def run(**inputs: Any) -> dict[str, Any]:
+                return {"embedding": embed[name](inputs)}
+
+            shapes = {
+                key: tf.TensorSpec([None] * spec.rank, tf.as_dtype(spec.dtype), name=key)
+                for key, spec in specs[name].items()
+            }
+            return tf.function(run, autograph=False).get_concrete_function(**shapes)
+
+        return {name: signature(name) for name in embed}
+
+
+def export_towers(model: TwoTower, transform_output: Any, features: FeatureSettings, directory: str) -> None:
+    """Writes the SavedModel; it loads in a fresh process after `import tensorflow_text`.
+
+    Args:
+      model: built outside any distribution strategy, under float32.
+      transform_output: a `tft.TFTransformOutput`.
+      features: declared features.
+      directory: to write; made if it is not there.
+    """
+    module = ServedTowers(model, transform_output, features)
+    tf.saved_model.save(module, directory, signatures=module.signatures())
+
+
+def _dense(values: Any) -> Any:
+    """int [B, n] of a transformed feature, 0 where there is no entry."""
+    if isinstance(values, tf.SparseTensor):
+        values = tf.sparse.to_dense(values)
+    return tf.cast(values, tf.int32)

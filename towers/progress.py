@@ -1,0 +1,76 @@
+"""What training says while it runs: a log line and TensorBoard scalars every so many steps."""
+
+import logging
+import math
+import time
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from transform.errors import TandemError
+
+logger = logging.getLogger("tandem.train")
+
+
+class Progress(keras.callbacks.Callback):
+    """Reports after each stretch of steps (a Keras epoch), and stops where the loss is no number any more.
+
+    Args:
+      steps: of this run, for "step 200 of 1000".
+      start: optimizer steps before this run.
+      pairs_per_step: (request, item) pairs a step, for pairs a second.
+      log_dir: TensorBoard directory, or None.
+    """
+
+    def __init__(self, steps: int, start: int, pairs_per_step: float, log_dir: str | None) -> None:
+        super().__init__()
+        self._steps = steps
+        self._start = start
+        self._pairs = pairs_per_step
+        self._writer = tf.summary.create_file_writer(log_dir) if log_dir else tf.summary.create_noop_writer()
+        self._done = 0
+        self._since = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Starts the clock."""
+        self._since = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Reports.
+
+        Raises:
+          TandemError: the loss is not a finite number.
+        """
+        logs = {name: float(value) for name, value in (logs or {}).items()}
+        steps = self.params["steps"]
+        self._done += steps
+        if not math.isfinite(logs["loss"]):
+            raise TandemError(
+                f"the loss is {logs['loss']} after {self._done} steps, expected a finite number;"
+                " lower training.learning_rate, or set training.precision to float32."
+            )
+        speed = steps * self._pairs / (time.perf_counter() - self._since)
+        logger.info("step %d of %d: loss %.4f, %.0f pairs/s", self._done, self._steps, logs["loss"], speed)
+        optimizer = self.model.optimizer
+        logs |= {"pairs_per_second": speed, "learning_rate": float(np.asarray(optimizer.learning_rate))}
+        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+            logs["loss_scale"] = float(np.asarray(optimizer.dynamic_scale))
+        with self._writer.as_default(step=self._start + self._done):
+            for name, value in logs.items():
+                tf.summary.scalar(f"train/{name}", value)
+        self._writer.flush()
+
+    def write(self, values: dict[str, float], prefix: str) -> None:
+        """Writes scalars at the current step."""
+        with self._writer.as_default(step=self._start + self._done):
+            for name, value in values.items():
+                tf.summary.scalar(f"{prefix}/{name}", value)
+        self._writer.flush()
+
+    def write_text(self, name: str, text: str) -> None:
+        """Writes a text, such as the settings of the run."""
+        with self._writer.as_default(step=self._start):
+            tf.summary.text(name, text)
+        self._writer.flush()

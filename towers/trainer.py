@@ -1,0 +1,293 @@
+"""The Trainer's entry: transformed examples in, towers as a SavedModel and a training state out."""
+
+import json
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from towers.architecture import describe_architecture
+from towers.build import build_model, keyed_variables
+from towers.catalogue import Catalogue, encode_texts
+from towers.datasets import Batches, query_batches
+from towers.encoder import load_encoder
+from towers.examples import Requests, read_catalogue, read_requests
+from towers.export import export_towers
+from towers.loss import sampling_probability
+from towers.metrics import evaluate_retrieval
+from towers.optimizer import RowAdam
+from towers.precision import choose_precision, make_strategy, with_loss_scaling
+from towers.progress import Progress
+from towers.schedule import RunDecay
+from towers.settings import EncoderSettings, ModelSettings, TrainingSettings
+from towers.snapshot import restore_snapshot, take_snapshot
+from towers.state import TrainingState, carry_state, check_architecture, load_state, save_state
+from towers.text_projection import principal_directions
+from towers.two_tower import TwoTower
+from towers.vocabulary import Vocabulary, load_vocabularies
+from transform.features import ITEM_ID_VOCABULARY, KNOWN_POSITIVES, TARGET_ITEMS
+from transform.runtime import check_environment
+from transform.settings import FeatureSettings
+
+logger = logging.getLogger("tandem.train")
+
+STATE_DIRECTORY = "training_state"
+_STRETCH = 50  # steps between two reports
+
+
+class Job(NamedTuple):
+    """One training run, all of it parsed.
+
+    Attributes:
+      features, encoder, model, training: settings.
+      train_files, eval_files, item_files: globs of transformed examples.
+      transform_graph: directory of the transform output.
+      serving_dir: where the SavedModel goes.
+      state_dir: where the training state goes.
+      log_dir: TensorBoard directory, or None.
+      previous_state: training state to go on from, or None.
+    """
+
+    features: FeatureSettings
+    encoder: EncoderSettings
+    model: ModelSettings
+    training: TrainingSettings
+    train_files: list[str]
+    eval_files: list[str]
+    item_files: list[str]
+    transform_graph: str
+    serving_dir: str
+    state_dir: str
+    log_dir: str | None
+    previous_state: str | None
+
+
+def run_fn(fn_args: Any) -> None:
+    """What TFX's Trainer calls.
+
+    Args:
+      fn_args: `tfx.components.FnArgs` with custom_config features, encoder, model and training as JSON.
+
+    Raises:
+      TandemError: bad settings, input or previous state; or training diverged.
+    """
+    check_environment()
+    train(parse_job(fn_args))
+
+
+def parse_job(fn_args: Any) -> Job:
+    """Reads fn_args; the items split lies beside the train split, the previous state inside base_model."""
+    config = fn_args.custom_config
+    train_files = list(fn_args.train_files)
+    item_files = [os.path.join(os.path.dirname(os.path.dirname(p)), "Split-items", "*") for p in train_files]
+    previous = None
+    if fn_args.base_model:
+        candidate = os.path.join(fn_args.base_model, "assets.extra", STATE_DIRECTORY)
+        previous = candidate if tf.io.gfile.exists(fn_args.base_model) else None
+    return Job(
+        features=FeatureSettings.model_validate_json(config["features"]),
+        encoder=EncoderSettings.model_validate_json(config["encoder"]),
+        model=ModelSettings.model_validate_json(config["model"]),
+        training=TrainingSettings.model_validate_json(config["training"]),
+        train_files=train_files,
+        eval_files=list(fn_args.eval_files),
+        item_files=sorted(set(item_files)),
+        transform_graph=fn_args.transform_output,
+        serving_dir=fn_args.serving_model_dir,
+        state_dir=os.path.join(os.path.dirname(fn_args.serving_model_dir.rstrip("/")), STATE_DIRECTORY),
+        log_dir=fn_args.model_run_dir,
+        previous_state=previous,
+    )
+
+
+def train(job: Job) -> dict[str, float]:
+    """Trains, evaluates and writes; returns the metrics on split eval.
+
+    Raises:
+      TandemError: bad input or previous state; or training diverged.
+    """
+    import tensorflow_transform as tft
+
+    started = time.perf_counter()
+    strategy = make_strategy(job.training)
+    precision = choose_precision(job.training.precision, len(tf.config.list_physical_devices("GPU")))
+    logger.info(
+        "precision %s (%s), %d replica(s)", precision.policy, precision.reason, strategy.num_replicas_in_sync
+    )
+    keras.utils.set_random_seed(job.training.seed)
+    transform_output = tft.TFTransformOutput(job.transform_graph)
+    vocabularies = load_vocabularies(transform_output, job.features)
+    previous = _previous_state(job, vocabularies)
+    rows = vocabularies[ITEM_ID_VOCABULARY].rows
+    requests = read_requests(job.train_files, job.features)
+    catalogue = _read_catalogue(job, rows)
+    logger.info("%d training requests, %d items", requests.size, rows - 1)
+
+    with strategy.scope():
+        model, batches = _make_model(job, precision.policy, vocabularies, requests, catalogue, strategy)
+        start = previous.step if previous is not None else 0
+        steps = _steps(job.training, batches, previous is not None)
+        _compile(model, job.training, precision.policy, steps, start)
+        if previous is not None:
+            restore_snapshot(model, previous)
+            logger.info("warm start from step %d of %s", previous.step, job.previous_state)
+    progress = Progress(steps, start, batches.pairs_per_batch, job.log_dir)
+    progress.write_text("settings", f"```\n{_settings_text(job)}\n```")
+    _fit(model, batches, steps, progress)
+
+    architecture = describe_architecture(job.features, job.encoder, job.model)
+    keyed = keyed_variables(model, job.features)
+    state = take_snapshot(model, architecture, vocabularies, keyed, start + steps)
+    save_state(job.state_dir, state)
+    served = _without_strategy(job, vocabularies, model)
+    metrics = evaluate_model(served, catalogue, read_requests(job.eval_files, job.features), job.features)
+    progress.write(metrics, "eval")
+    logger.info("eval: %s", ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
+    export_towers(served, transform_output, job.features, job.serving_dir)
+    report = {"steps": steps, "seconds": round(time.perf_counter() - started, 1), "metrics": metrics}
+    (Path(job.state_dir) / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    return metrics
+
+
+def evaluate_model(
+    model: TwoTower, catalogue: Catalogue, requests: Requests, features: FeatureSettings
+) -> dict[str, float]:
+    """Full-corpus metrics of all rows of split eval, the evaluation views mixed as they come.
+
+    The items that a view leaves out are no candidates. The Evaluator's figures, view by view, are the official ones.
+    """
+    model.use_catalogue(catalogue, np.ones(len(catalogue.tokens), np.float32))
+    embed_items = tf.function(model.embed_catalogue_items, autograph=False, reduce_retracing=True)
+    embed_queries = tf.function(model.embed_queries, autograph=False, reduce_retracing=True)
+    items = np.concatenate(
+        [
+            embed_items(tf.constant(block)).numpy()
+            for block in np.array_split(catalogue.items, _parts(catalogue))
+        ]
+    )
+    queries = np.concatenate(
+        [embed_queries(batch).numpy() for batch in _constant(query_batches(requests, features))]
+    )
+    targets, known = requests.columns[TARGET_ITEMS], requests.columns[KNOWN_POSITIVES]
+    rows = np.flatnonzero(np.diff(targets.offsets))
+
+    def of(column: Any, row: int) -> np.ndarray:
+        return np.unique(column.values[column.offsets[row] : column.offsets[row + 1]]) - 1
+
+    result = evaluate_retrieval(
+        queries[rows], items, [of(targets, row) for row in rows], [of(known, row) for row in rows]
+    )
+    return result.means()
+
+
+def _constant(batches: Any) -> Any:
+    return ({name: tf.constant(value) for name, value in batch.items()} for batch in batches)
+
+
+def _parts(catalogue: Catalogue) -> int:
+    return max(1, -(-len(catalogue.items) // 4096))
+
+
+def _previous_state(job: Job, vocabularies: dict[str, Vocabulary]) -> TrainingState | None:
+    if job.previous_state is None:
+        logger.info("no previous push: training from scratch")
+        return None
+    state = load_state(job.previous_state)
+    wanted = describe_architecture(job.features, job.encoder, job.model)
+    check_architecture(state.architecture, wanted, job.previous_state)
+    return carry_state(state, vocabularies)
+
+
+def _read_catalogue(job: Job, rows: int) -> Catalogue:
+    """Reads the items, and encodes their texts once where the encoder will not change."""
+    catalogue = read_catalogue(job.item_files, job.features, rows)
+    if job.encoder.trainable != "frozen":
+        return catalogue
+    encoder = load_encoder(job.encoder, "float32")
+    seen = 0.0
+
+    def progress(done: int, total: int) -> None:
+        nonlocal seen
+        if done == total or time.perf_counter() - seen > 5:
+            seen = time.perf_counter()
+            logger.info("encoded %d of %d distinct item texts", done, total)
+
+    return catalogue._replace(text=encode_texts(encoder, catalogue.tokens, progress=progress))
+
+
+def _make_model(
+    job: Job,
+    policy: str,
+    vocabularies: dict[str, Vocabulary],
+    requests: Requests,
+    catalogue: Catalogue,
+    strategy: Any,
+) -> tuple[TwoTower, Batches]:
+    settings = job.training
+    batches = Batches(
+        requests,
+        job.features,
+        settings.batch_size,
+        settings.targets_per_request,
+        strategy.num_replicas_in_sync,
+        settings.seed,
+    )
+    encoder = load_encoder(job.encoder, policy)
+    model = build_model(job.features, job.model, encoder, vocabularies, policy, settings.negatives)
+    if catalogue.text is not None:
+        directions = principal_directions(catalogue.text[1:], job.model.dimension)
+        model.query_tower.text.kernel.assign(directions)
+        model.item_tower.text.kernel.assign(directions)
+    expected = batches.expected_slots(len(catalogue.tokens))
+    model.use_catalogue(catalogue, sampling_probability(expected, settings.negatives))
+    return model, batches
+
+
+def _steps(settings: TrainingSettings, batches: Batches, warm: bool) -> int:
+    """Steps of this run: as set, but no more than `max_epochs` passes over the requests."""
+    wanted = settings.warm_start_steps if warm else settings.steps
+    return min(wanted, int(np.ceil(settings.max_epochs * len(batches.rows) / batches.requests_per_batch)))
+
+
+def _compile(model: TwoTower, settings: TrainingSettings, policy: str, steps: int, start: int) -> None:
+    scale = settings.encoder_learning_rate / settings.learning_rate if settings.learning_rate else 0.0
+    optimizer = RowAdam(
+        RunDecay(settings.learning_rate, steps, start),
+        encoder_scale=scale,
+        encoder_variables=model.encoder.trainable_variables,
+    )
+    model.compile(optimizer=with_loss_scaling(optimizer, policy))
+    model.optimizer.build(model.trainable_variables)
+
+
+def _fit(model: TwoTower, batches: Batches, steps: int, progress: Progress) -> None:
+    dataset = batches.dataset()
+    whole, rest = divmod(steps, _STRETCH)
+    if whole:
+        model.fit(dataset, epochs=whole, steps_per_epoch=_STRETCH, verbose=0, callbacks=[progress])
+    if rest:
+        tail = batches.dataset(start=whole * _STRETCH)
+        model.fit(tail, epochs=1, steps_per_epoch=rest, verbose=0, callbacks=[progress])
+
+
+def _without_strategy(job: Job, vocabularies: dict[str, Vocabulary], model: TwoTower) -> TwoTower:
+    """The same weights in a model of its own, float32 and on no strategy: what is evaluated and served."""
+    served = build_model(job.features, job.model, load_encoder(job.encoder, "float32"), vocabularies)
+    trained = {variable.path: variable for variable in model.variables}
+    for variable in served.variables:
+        if variable.path in trained and "seed_generator" not in variable.path:
+            variable.assign(np.asarray(trained[variable.path]))
+    return served
+
+
+def _settings_text(job: Job) -> str:
+    parts = {
+        name: getattr(job, name).model_dump(mode="json")
+        for name in ("features", "encoder", "model", "training")
+    }
+    return json.dumps(parts, indent=2)
