@@ -6,6 +6,7 @@ from datetime import datetime, timezone
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from transform import rows
 from transform.check_report import Found, Report
@@ -102,7 +103,7 @@ def _check_keyed(
     for first, table in _batches(report, path, where, [required[0], *(column.name for column in columns)]):
         batch = rows.item_rows(table, columns) if is_items else rows.user_rows(table, ())
         _add_reasons(report, where, first, batch.reason)
-        good = np.equal(batch.reason, None)
+        good = pd.isna(batch.reason)
         again = np.zeros(len(batch.key), dtype=bool)
         for n in np.flatnonzero(good):
             if batch.key[n] in keys:
@@ -130,9 +131,9 @@ def _check_events(report: Report, files: SourceFiles, path: str, items: _Seen) -
         reason = batch.reason
         if items.complete:
             unknown = np.array([item not in items.keys for item in batch.item], dtype=bool)
-            reason[unknown & np.equal(reason, None)] = rows.UNKNOWN_ITEM
+            reason[unknown & pd.isna(reason)] = rows.UNKNOWN_ITEM
         _add_reasons(report, where, first, reason)
-        good = np.equal(reason, None)
+        good = pd.isna(reason)
         if good.any():
             first_time = min(first_time, batch.seconds[good].min())
             last_time = max(last_time, batch.seconds[good].max())

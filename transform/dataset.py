@@ -182,17 +182,20 @@ def read_events(directory: str | os.PathLike, span: int) -> pd.DataFrame:
         require_columns(path, EVENT_COLUMNS)
         for _, table in read_file(path, EVENT_FILE_COLUMNS):
             rows = event_rows(table, ())
-            frame = pd.DataFrame(
-                {
-                    "timestamp": pd.to_datetime(rows.seconds, unit="s"),
-                    "item_id": rows.item,
-                    "event_type": rows.kind,
-                    "user_id": rows.user,
-                    "query": rows.query,
-                    "weight": rows.weight,
-                }
+            good = pd.isna(rows.reason)
+            moments = np.round(rows.seconds[good] * 1e6).astype("datetime64[us]").astype("datetime64[ns]")
+            frames.append(
+                pd.DataFrame(
+                    {
+                        "timestamp": moments,
+                        "item_id": rows.item[good],
+                        "event_type": rows.kind[good],
+                        "user_id": rows.user[good],
+                        "query": rows.query[good],
+                        "weight": rows.weight[good],
+                    }
+                )
             )
-            frames.append(frame[[reason is None for reason in rows.reason]])
     if not frames:
         raise TandemError(
             f"span {span} is not in {directory}; expected one of {describe_spans(dataset.spans)}."

@@ -4,7 +4,6 @@ import glob
 import json
 import os
 from collections import Counter
-from typing import Any
 
 import apache_beam as beam
 from tfx.components.util import examples_utils
@@ -19,14 +18,19 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_artifacts
 
 from transform.dataset import check_columns, find_dataset
-from transform.errors import TandemError
 from transform.features import SPLITS, item_columns
+from transform.interaction_report import (
+    REJECTED_DIR,
+    REPORT,
+    check_counts,
+    interaction_report,
+    rejected_count,
+)
 from transform.interactions import build_interactions
 from transform.requests import Rules
 from transform.settings import DataSettings, FeatureSettings
-from transform.window import Previous, Window, plan_window
-
-REPORT = "interactions.json"
+from transform.window import Previous, plan_window
+from transform.write_examples import shards_for, write_examples
 
 
 @component(use_beam=True)
@@ -51,7 +55,8 @@ def InteractionGen(
       beam_pipeline: given by TFX.
 
     Raises:
-      TandemError: the dataset breaks the contract, too many rows are rejected, or there is nothing to learn from or to judge by.
+      TandemError: the dataset breaks the contract, too many rows are rejected, or there is nothing to learn
+        from or to judge by.
     """
     data_settings = DataSettings.model_validate_json(data)
     settings = FeatureSettings.model_validate_json(features)
@@ -72,23 +77,22 @@ def InteractionGen(
     examples_utils.set_file_format(examples, "tfrecords_gzip")
     rules = Rules(settings.event_types, settings.history_length, data_settings.known_positive_days)
     counts_file = os.path.join(examples.uri, "counts")
+    rejected_file = os.path.join(examples.uri, REJECTED_DIR, "rows")
+    event_files = [path for number in window.spans for path in dataset.spans[number]]
     with beam_pipeline as pipeline:
         found = build_interactions(pipeline, dataset, settings, window, rules, data_settings.tail_max_events)
         for split in SPLITS:
-            prefix = os.path.join(artifact_utils.get_split_uri([examples], split), "data_tfrecord")
-            _ = found.splits[split] | f"Write_{split}" >> beam.io.WriteToTFRecord(
-                prefix, file_name_suffix=".gz", num_shards=1 if split == "eval" else 0
-            )
+            shards = shards_for([dataset.items] if split == "items" else event_files)
+            directory = artifact_utils.get_split_uri([examples], split)
+            write_examples(found.splits[split], split.title(), directory, shards)
         _ = (
             found.rejected
-            | "AsJson"
-            >> beam.MapTuple(
-                lambda reason, path, row: json.dumps({"reason": reason, "file": path, "row": row})
-            )
-            | "WriteRejected"
-            >> beam.io.WriteToText(os.path.join(examples.uri, "rejected", "rows"), file_name_suffix=".jsonl")
+            | "AsJson" >> beam.MapTuple(_as_json)
+            | "WriteRejected" >> beam.io.WriteToText(rejected_file, file_name_suffix=".jsonl")
         )
-        reasons = found.rejected | "Reasons" >> beam.MapTuple(lambda reason, *_: (f"rejected: {reason}", 1))
+        reasons = found.rejected | "Reasons" >> beam.MapTuple(
+            lambda reason, path, row: (rejected_count(dataset, reason, path), 1)
+        )
         _ = (
             (found.counts, reasons)
             | "AllCounts" >> beam.Flatten()
@@ -96,10 +100,14 @@ def InteractionGen(
             | "CountsAsJson" >> beam.Map(json.dumps)
             | "WriteCounts" >> beam.io.WriteToText(counts_file, num_shards=1)
         )
-    report = _report(window, _read_counts(counts_file))
+    counts = _read_counts(counts_file)
     with open(os.path.join(examples.uri, REPORT), "w", encoding="utf-8") as file:
-        json.dump(report, file, indent=2)
-    _check(report, data_settings, window, os.path.join(examples.uri, "rejected"))
+        json.dump(interaction_report(window, counts), file, indent=2)
+    check_counts(counts, data_settings, window, examples.uri)
+
+
+def _as_json(reason: str, path: str, row: int) -> str:
+    return json.dumps({"reason": reason, "file": path, "row": row}, ensure_ascii=False)
 
 
 def _read_counts(prefix: str) -> Counter[str]:
@@ -109,53 +117,3 @@ def _read_counts(prefix: str) -> Counter[str]:
             counts.update(dict(json.loads(line) for line in file))
         os.remove(path)
     return counts
-
-
-def _report(window: Window, counts: Counter[str]) -> dict[str, Any]:
-    rejected = {
-        name.removeprefix("rejected: "): n for name, n in counts.items() if name.startswith("rejected: ")
-    }
-    return {
-        "span_first": min(window.target_spans, default=None),
-        "span_last": window.spans[-1],
-        "spans": sorted({*window.known_spans, *window.target_spans}),
-        "history_spans": list(window.spans),
-        "train_from": None if window.late_from == float("-inf") else window.late_from,
-        "trained_until": window.cut,
-        "eval_until": window.until,
-        "counts": {
-            "events": counts["event rows"],
-            "rows": counts["event rows"] + counts["item rows"] + counts["user rows"],
-            "rejected": dict(sorted(rejected.items())),
-            "left_for_later": sum(n for name, n in counts.items() if name.startswith("later than")),
-            "train_rows": counts["train rows"],
-            "train_targets": counts["train targets"],
-            "eval_rows": counts["eval rows"],
-            "items": counts["items"],
-        },
-    }
-
-
-def _check(report: dict[str, Any], data: DataSettings, window: Window, rejected_dir: str) -> None:
-    counts = report["counts"]
-    rejected = sum(counts["rejected"].values())
-    if rejected > data.max_rejected_share * counts["rows"]:
-        reasons = ", ".join(f"{n} x {reason}" for reason, n in counts["rejected"].items())
-        raise TandemError(
-            f"{rejected:,} of {counts['rows']:,} rows were rejected ({reasons}), expected at most"
-            f" {data.max_rejected_share:.2%}: see {rejected_dir}, mend the data or raise data.max_rejected_share."
-        )
-    for split, what in (("train", "learn from"), ("eval", "judge by")):
-        if not counts[f"{split}_rows"]:
-            raise TandemError(
-                f"there is nothing to {what}: spans {window.target_spans or '(none new)'} hold no target events"
-                f" {'before' if split == 'train' else 'at or after'} the cut {_utc(window.cut)}"
-                f" (holdout_days {data.holdout_days:g}); expected some: add a span, change data.holdout_days, or check"
-                " that features.event_types names the shop's types."
-            )
-
-
-def _utc(seconds: float) -> str:
-    import datetime
-
-    return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")

@@ -6,10 +6,13 @@ then meet everything that the query text led to. No stage holds the catalogue or
 memory is one key's group.
 """
 
+import heapq
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import apache_beam as beam
+from apache_beam.transforms.window import GlobalWindows
 
 from transform.dataset import Dataset
 from transform.parts import parts
@@ -20,6 +23,10 @@ from transform.settings import FeatureSettings
 from transform.window import Window
 
 _ITEMS = "items"
+# Events that a worker holds back to send them on by user; some 50 MB.
+_HELD_EVENTS = 100_000
+# Items that a popular query text led to and that are never negatives for it, the most frequent ones.
+_QUERY_POSITIVES = 1000
 
 
 class Interactions(NamedTuple):
@@ -91,9 +98,7 @@ def build_interactions(
     counts += [
         rows | f"Count_{name}" >> beam.Map(lambda _, name: (f"{name} rows", 1), name)
         for name, rows in splits.items()
-        if name != "items"
     ]
-    counts += [splits["items"] | "CountItems" >> beam.Map(lambda _: ("items", 1))]
     return Interactions(splits, rejected | "Rejected" >> beam.Flatten(), counts | "Counts" >> beam.Flatten())
 
 
@@ -114,11 +119,23 @@ def _read(pipeline: beam.Pipeline, name: str, pieces: Sequence[Any], reader: bea
 
 
 class _JoinItem(beam.DoFn):
-    """(item_id, {events, items}) -> ((user_id, query where there is no user), Event as a tuple)."""
+    """(item_id, {events, items}) -> ((user_id, query where there is no user), list of Events as tuples).
+
+    A bundle's events of one key leave together: far fewer elements to encode than one an event.
+    """
 
     def __init__(self, cut: float, tail_max_events: int) -> None:
         self._cut = cut
         self._tail_max_events = tail_max_events
+
+    def start_bundle(self) -> None:
+        """Starts with nothing held back."""
+        self._by_key: dict[tuple[str, str], list[tuple]] = defaultdict(list)
+        self._held = 0
+
+    def finish_bundle(self) -> Iterator[Any]:
+        """Yields what is held back."""
+        yield from map(GlobalWindows.windowed_value, self._by_key.items())
 
     def process(self, element: tuple[str, dict[str, Iterable[Any]]]) -> Iterator[Any]:
         item_id, group = element
@@ -135,7 +152,11 @@ class _JoinItem(beam.DoFn):
         item_class = "new" if before == 0 else "tail" if before <= self._tail_max_events else "head"
         for seconds, kind, query, user, weight, context, is_target, _, _ in events:
             event = (seconds, item_id, kind, query, weight, context, is_target, item_class)
-            yield (user, "" if user else query), event
+            self._by_key[user, "" if user else query].append(event)
+        self._held += len(events)
+        if self._held > _HELD_EVENTS:
+            yield from self._by_key.items()
+            self.start_bundle()
 
 
 class _MakeRequests(beam.DoFn):
@@ -151,23 +172,26 @@ class _MakeRequests(beam.DoFn):
         for _, path, row in users[1:]:
             yield beam.pvalue.TaggedOutput(REJECTED, (DUPLICATE_USER, path, row))
         profile = users[0][0] if users else ()
-        events = [Event(*event) for event in group["events"]]
+        events = [Event(*event) for batch in group["events"] for event in batch]
         for request in requests_of(user_id, events, self._window, self._rules):
             yield request, profile
 
 
 def _with_query_positives(requests: beam.PCollection) -> beam.PCollection:
-    """Gives training requests with a query every item that the same text led to in training."""
+    """Gives training requests with a query the items that the same text, in any case, led to in training."""
     searches = (
         requests
         | "Searches" >> beam.Filter(lambda row: bool(row[0].query) and row[0].split == "train")
-        | "KeyByQuery" >> beam.Map(lambda row: (row[0].query, row))
+        | "KeyByQuery" >> beam.Map(lambda row: (row[0].query.lower(), row))
     )
-    led_to = searches | "LedTo" >> beam.FlatMapTuple(
-        lambda query, row: [(query, item) for item in row[0].targets]
+    led_to = (
+        searches
+        | "LedTo" >> beam.FlatMapTuple(lambda text, row: [((text, item), 1) for item in row[0].targets])
+        | "CountLedTo" >> beam.CombinePerKey(sum)
+        | "LedToByQuery" >> beam.MapTuple(lambda pair, count: (pair[0], (-count, pair[1])))
     )
     joined = (
-        {"rows": searches, "items": led_to | "DistinctLedTo" >> beam.Distinct()}
+        {"rows": searches, "items": led_to}
         | "JoinQueries" >> beam.CoGroupByKey()
         | "AddPositives" >> beam.FlatMap(_add_positives)
     )
@@ -177,7 +201,8 @@ def _with_query_positives(requests: beam.PCollection) -> beam.PCollection:
 
 def _add_positives(element: tuple[str, dict[str, Iterable[Any]]]) -> Iterator[tuple[Request, tuple]]:
     _, group = element
-    known = tuple(sorted(group["items"]))
+    most_frequent = heapq.nsmallest(_QUERY_POSITIVES, group["items"])
+    known = tuple(sorted(item for _, item in most_frequent))
     for request, profile in group["rows"]:
         yield request._replace(known_positives=known), profile
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import apache_beam as beam
 import numpy as np
+import pandas as pd
 
 from transform import features
 from transform.parts import Part, read_part
@@ -18,7 +19,7 @@ from transform.window import Window
 
 REJECTED = "rejected"
 COUNTS = "counts"
-LATER = "later than the newest span's last event: left for a later run"
+LATER = "left for later"
 
 
 class ReadEvents(beam.DoFn):
@@ -38,9 +39,9 @@ class ReadEvents(beam.DoFn):
         for first, table in read_part(part, [*EVENT_FILE_COLUMNS, *(f.name for f in self._context)]):
             rows = event_rows(table, self._context)
             _mark_nobody(rows.reason, rows.user, rows.query)
-            yield beam.pvalue.TaggedOutput(COUNTS, ("event rows", table.num_rows))
+            yield beam.pvalue.TaggedOutput(COUNTS, ("events", table.num_rows))
             yield from _rejected(rows.reason, path, first)
-            good = np.equal(rows.reason, None)
+            good = pd.isna(rows.reason)
             later = good & (rows.seconds > self._window.until)
             if later.any():
                 yield beam.pvalue.TaggedOutput(COUNTS, (LATER, int(later.sum())))
@@ -73,10 +74,10 @@ class ReadItems(beam.DoFn):
         names = [column.name for column in self._columns]
         for first, table in read_part(part, [features.ITEM_ID, *names]):
             rows = item_rows(table, self._columns)
-            yield beam.pvalue.TaggedOutput(COUNTS, ("item rows", table.num_rows))
+            yield beam.pvalue.TaggedOutput(COUNTS, ("items", table.num_rows))
             yield from _rejected(rows.reason, part.path, first)
             values = [_plain(column) for column in rows.values]
-            for n in np.flatnonzero(np.equal(rows.reason, None)).tolist():
+            for n in np.flatnonzero(pd.isna(rows.reason)).tolist():
                 row = dict(zip(names, (column[n] for column in values), strict=True))
                 yield rows.key[n], (to_example({features.ITEM_ID: rows.key[n], **row}), part.path, first + n)
 
@@ -91,10 +92,10 @@ class ReadUsers(beam.DoFn):
         """Reads the users batch by batch."""
         for first, table in read_part(part, [features.USER_ID, *(column.name for column in self._columns)]):
             rows = user_rows(table, self._columns)
-            yield beam.pvalue.TaggedOutput(COUNTS, ("user rows", table.num_rows))
+            yield beam.pvalue.TaggedOutput(COUNTS, ("users", table.num_rows))
             yield from _rejected(rows.reason, part.path, first)
             values = [_plain(column) for column in rows.values]
-            for n in np.flatnonzero(np.equal(rows.reason, None)).tolist():
+            for n in np.flatnonzero(pd.isna(rows.reason)).tolist():
                 yield rows.key[n], (tuple(column[n] for column in values), part.path, first + n)
 
 
@@ -104,11 +105,11 @@ def _plain(values: np.ndarray) -> list[Any]:
 
 
 def _mark_nobody(reason: np.ndarray, user: np.ndarray, query: np.ndarray) -> None:
-    nobody = np.equal(reason, None) & np.equal(user, "") & np.equal(query, "")
+    nobody = pd.isna(reason) & (user == "") & (query == "")
     if nobody.any():
         reason[nobody] = "neither user_id nor query"
 
 
 def _rejected(reason: np.ndarray, path: str, first: int) -> Iterator[beam.pvalue.TaggedOutput]:
-    for n in np.flatnonzero(np.not_equal(reason, None)).tolist():
+    for n in np.flatnonzero(pd.notna(reason)).tolist():
         yield beam.pvalue.TaggedOutput(REJECTED, (reason[n], path, first + n))

@@ -12,6 +12,9 @@ from typing import NamedTuple
 from transform.window import Window
 
 _DAY = 86400.0
+# Known positives of a request come from at most that many of the user's events on either side of it, so that a
+# user with a million events (a bot) costs no more than linear time.
+_KNOWN_POSITIVE_EVENTS = 1000
 
 
 class Event(NamedTuple):
@@ -83,8 +86,9 @@ class Rules(NamedTuple):
 def requests_of(user_id: str, events: Sequence[Event], window: Window, rules: Rules) -> Iterator[Request]:
     """All requests of one user, or of one query text where there is no user.
 
-    Training requests are one a moment, query and context; held-out ones one a query (or one in all without a query) for
-    the whole held-out time, in one view for each kind of target that they have.
+    Training requests are one a moment, query and context; held-out ones are one a query (one in all without a
+    query) for the whole held-out time, in one view for each kind of target that they have. The known positives
+    of a training request with a query are not filled in here: they come from everyone who used the same text.
 
     Args:
       user_id: "" where the events have a query only.
@@ -95,7 +99,10 @@ def requests_of(user_id: str, events: Sequence[Event], window: Window, rules: Ru
     ordered = sorted(events, key=attrgetter("timestamp", "item_id", "event_type", "query"))
     times = [event.timestamp for event in ordered]
     targets = [e for e in ordered if e.is_target and e.event_type in rules.event_types]
-    yield from _train(user_id, ordered, times, [e for e in targets if e.timestamp < window.cut], rules)
+    learnt = bisect_left(times, window.cut)
+    yield from _train(
+        user_id, ordered[:learnt], times[:learnt], [e for e in targets if e.timestamp < window.cut], rules
+    )
     yield from _held_out(
         user_id, ordered, times, [e for e in targets if e.timestamp >= window.cut], window.cut, rules
     )
@@ -104,16 +111,16 @@ def requests_of(user_id: str, events: Sequence[Event], window: Window, rules: Ru
 def _train(
     user_id: str, ordered: Sequence[Event], times: Sequence[float], targets: Sequence[Event], rules: Rules
 ) -> Iterator[Request]:
-    wanted_times = [event.timestamp for event in targets]
+    """`ordered` and `times` end at the cut: nothing held out is a history entry or a known positive."""
     reach = rules.known_positive_days * _DAY
     for (timestamp, query, _), group in groupby(sorted(targets, key=_moment), key=_moment):
         members = list(group)
         known: tuple[str, ...] = ()
         if user_id and not query:
-            near = targets[
-                bisect_left(wanted_times, timestamp - reach) : bisect_right(wanted_times, timestamp + reach)
-            ]
-            known = tuple(sorted({event.item_id for event in near}))
+            here = bisect_left(times, timestamp)
+            first = max(bisect_left(times, timestamp - reach), here - _KNOWN_POSITIVE_EVENTS)
+            last = min(bisect_right(times, timestamp + reach), here + _KNOWN_POSITIVE_EVENTS)
+            known = tuple(sorted({event.item_id for event in ordered[first:last]}))
         yield Request(
             "train",
             user_id,

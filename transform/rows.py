@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from transform.columns import Column, as_number, as_seconds, as_text
@@ -100,7 +101,7 @@ def user_rows(table: pa.Table, columns: Sequence[Feature]) -> KeyedRows:
 def _key(table: pa.Table, name: str, reason: np.ndarray) -> np.ndarray:
     values, bad = as_text(table[name])
     _mark(reason, bad | _has_line_break(values), f"{name} is not one line of text or a whole number")
-    _mark(reason, np.equal(values, None) & ~bad, f"{name} is missing")
+    _mark(reason, pd.isna(values) & ~bad, f"{name} is missing")
     return values
 
 
@@ -120,7 +121,7 @@ def _optional_text(table: pa.Table, name: str) -> Column:
         return Column(np.full(len(table), "", dtype=object), np.zeros(len(table), dtype=bool))
     values, bad = as_text(table[name])
     values = values.copy()
-    values[np.equal(values, None)] = ""
+    values[pd.isna(values)] = ""
     return Column(values, bad)
 
 
@@ -143,4 +144,4 @@ def _mark(reason: np.ndarray, where: np.ndarray, text: str) -> None:
     """The first reason a row gets is the one it keeps."""
     where = np.asarray(where, dtype=bool)
     if where.any():
-        reason[where & np.equal(reason, None)] = text
+        reason[where & pd.isna(reason)] = text

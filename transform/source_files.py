@@ -95,8 +95,8 @@ def _table(directory: str, name: str, suffixes: Sequence[str], problems: list[tu
 
 def _spans(
     folder: str, suffixes: Sequence[str], problems: list[tuple[str, str]]
-) -> dict[int, tuple[str, ...]]:
-    found: dict[int, tuple[str, ...]] = {}
+) -> dict[int | None, tuple[str, ...]]:
+    found: dict[int | None, tuple[str, ...]] = {}
     for number, path in span_folders(folder):
         name = os.path.join("events", os.path.basename(path))
         if number in found:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -113,13 +114,13 @@ def _write_keyed(files: SourceFiles, path: str, target: Path, rejected) -> set[s
         for first, table in read_file(path, list(column_types(path))):
             batch = rows.item_rows(table, _TITLE) if name == "item_id" else rows.user_rows(table, ())
             reason = batch.reason
-            for n in np.flatnonzero(np.equal(reason, None)):
+            for n in np.flatnonzero(pd.isna(reason)):
                 if batch.key[n] in keys:
                     reason[n] = rows.DUPLICATE_ITEM if name == "item_id" else rows.DUPLICATE_USER
                 keys.add(batch.key[n])
             _set_aside(rejected, files.name(path), first, reason)
             table = _with_column(table, name, pa.array(batch.key, pa.string()))
-            writers.write(target, table.filter(pa.array(np.equal(reason, None))))
+            writers.write(target, table.filter(pa.array(pd.isna(reason))))
     return keys
 
 
@@ -132,9 +133,9 @@ def _write_events(  # type: ignore[no-untyped-def]
             batch = rows.event_rows(table, ())
             reason = batch.reason
             unknown = np.array([item not in known for item in batch.item], dtype=bool)
-            reason[unknown & np.equal(reason, None)] = rows.UNKNOWN_ITEM
+            reason[unknown & pd.isna(reason)] = rows.UNKNOWN_ITEM
             _set_aside(rejected, files.name(path), first, reason)
-            good = np.equal(reason, None)
+            good = pd.isna(reason)
             moments = pa.array(np.round(np.nan_to_num(batch.seconds) * 1e6).astype(np.int64))
             table = _with_column(table, "timestamp", moments.cast(pa.timestamp("us")))
             for column, values in (("item_id", batch.item), ("event_type", batch.kind)):
@@ -164,7 +165,7 @@ def _first_time(path: str) -> float:
 
 
 def _set_aside(rejected, name: str, first: int, reason: np.ndarray) -> None:  # type: ignore[no-untyped-def]
-    for n in np.flatnonzero(~np.equal(reason, None)):
+    for n in np.flatnonzero(~pd.isna(reason)):
         line = {"file": name, "row": first + int(n), "reason": reason[n]}
         rejected.write(json.dumps(line, ensure_ascii=False) + "\n")
 
