@@ -16,7 +16,7 @@ from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
 from serving.embed_items import embed_items, read_embedded_items
-from serving.inputs import input_specs
+from serving.inputs import stored_input_specs
 from serving.settings import IndexSettings
 from serving.write_bundle import write_bundle
 from transform.errors import TandemError
@@ -72,10 +72,7 @@ def CatalogIndexer(
 
 
 def _check_inputs(towers_dir: str, features: FeatureSettings) -> None:
-    import tensorflow as tf
-    import tensorflow_text  # noqa: F401  registers the tokenizer's ops
-
-    takes = set(input_specs(tf.saved_model.load(towers_dir).signatures["embed_item"]))
+    takes = set(stored_input_specs(towers_dir, "embed_item"))
     declared = set(item_inputs(features))
     if takes != declared:
         raise TandemError(

@@ -1,5 +1,6 @@
 """Dense inputs of a signature: their specs, what stands for "no value", how stored examples become them."""
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,6 +13,20 @@ EXAMPLES = "examples"
 def input_specs(signature: Any) -> "dict[str, tf.TensorSpec]":
     """Name -> `tf.TensorSpec` of what a loaded SavedModel's signature takes."""
     return dict(signature.structured_input_signature[1])
+
+
+def stored_input_specs(saved_model_dir: str, signature: str) -> "dict[str, tf.TensorSpec]":
+    """The same, read from a SavedModel's file without loading the model."""
+    import tensorflow as tf
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    with open(os.path.join(saved_model_dir, "saved_model.pb"), "rb") as file:
+        model = saved_model_pb2.SavedModel.FromString(file.read())
+    inputs = model.meta_graphs[0].signature_def[signature].inputs
+    return {
+        name: tf.TensorSpec(tf.TensorShape(info.tensor_shape), tf.dtypes.as_dtype(info.dtype), name)
+        for name, info in sorted(inputs.items())
+    }
 
 
 def no_value(dtype: Any) -> Any:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from serving.export import export_bundle
 from serving.index import SCANN_DIR, build_index
-from serving.inputs import input_specs, no_value
+from serving.inputs import no_value, stored_input_specs
 from serving.manifest import EXTRA, BundleError, Manifest, seal
 from serving.op_check import check_ops
 from serving.settings import IndexSettings
@@ -109,9 +109,7 @@ def _write_items(catalogue: Catalogue, path: str) -> None:
 
 def _warmup_requests(towers_dir: str, catalogue: Catalogue) -> Iterator[dict[str, Any]]:
     """Titles as queries and items as history, of several shapes."""
-    import tensorflow as tf
-
-    specs = input_specs(tf.saved_model.load(towers_dir).signatures["embed_query"])
+    specs = stored_input_specs(towers_dir, "embed_query")
     pick = np.random.default_rng(0)
     for rows, length in _WARMUP_SHAPES:
         inputs: dict[str, Any] = {}

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from tensorflow_serving.apis import prediction_log_pb2
 from tfx.types import standard_artifacts
 
@@ -54,7 +55,8 @@ def run_indexer(shop: Shop, root: Path, order: np.ndarray, features: FeatureSett
     (root / "model" / "Format-Serving").symlink_to(shop.towers_dir)
     bundle = standard_artifacts.Model()
     bundle.uri = str(root / "bundle")
-    pipeline = beam.Pipeline(options=beam.options.pipeline_options.PipelineOptions(["--runner=DirectRunner"]))
+    # Not DirectRunner, which first tries to download another runner.
+    pipeline = beam.Pipeline(runner=FnApiRunner())
     CatalogIndexer.test_call(
         model=model,
         examples=examples,
