@@ -7,6 +7,7 @@ anything. A block under `<!-- not in CI: reason -->` is passed over, and the rea
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -92,34 +93,35 @@ def main() -> int:
             print(f"README: not run ({block.skip}): {block.script.splitlines()[0]}")
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     started = time.monotonic()
-    with tempfile.TemporaryDirectory() as directory:
-        write_shop(Path(directory) / "shop")
-        output = Path(directory) / "output.txt"
-        with output.open("w", encoding="utf-8") as file:
-            done = subprocess.run(
-                ["bash", "-c", script_of(all_blocks)],
-                cwd=directory,
-                env={**os.environ, "PATH": path, "COLUMNS": "120"},
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                timeout=LIMIT,
-            )
-        printed = output.read_text(encoding="utf-8", errors="replace")
+    directory = Path(tempfile.mkdtemp(prefix="tandem-readme-"))
+    write_shop(directory / "shop")
+    output = directory / "output.txt"
+    with output.open("w", encoding="utf-8") as file:
+        done = subprocess.run(
+            ["bash", "-c", script_of(all_blocks)],
+            cwd=directory,
+            env={**os.environ, "PATH": path, "COLUMNS": "120"},
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            timeout=LIMIT,
+        )
+    printed = output.read_text(encoding="utf-8", errors="replace")
     parts = {
         int(n): text
         for n, text in re.findall(r"^==== block (\d+)\n(.*?)(?=^==== block |\Z)", printed, re.M | re.S)
     }
     if done.returncode:
-        print(
-            f"{printed}\nREADME: the commands of block {max(parts)} ended with exit status {done.returncode}"
-        )
+        print(printed)
+        print(f"README: the commands of block {max(parts)} ended with exit status {done.returncode};")
+        print(f"what they left behind is in {directory}")
         return 1
     for number, text in parts.items():
         line = missing_line(all_blocks[number].printed, text)
         if line is not None:
             print(f"{text}\nREADME: block {number} did not print, where the README says so: {line}")
             return 1
+    shutil.rmtree(directory)
     print(f"README: {len(parts)} blocks of commands ran as written in {time.monotonic() - started:.0f} s")
     return 0
 
