@@ -119,8 +119,10 @@ def slice_metrics(evaluation_uri: str) -> dict[str, dict[str, float]]:
 
 def _candidate_metrics(evaluation_uri: str) -> list[Any]:
     """TFMA leaves the model's name out where it evaluated one model only (a bootstrap)."""
-    named = tfma.load_eval_result(evaluation_uri, model_name="candidate").slicing_metrics
-    return list(named or tfma.load_eval_result(evaluation_uri).slicing_metrics)
+    result = tfma.load_eval_result(evaluation_uri)
+    if len(result.config.model_specs) > 1:
+        result = tfma.load_eval_result(evaluation_uri, model_name="candidate")
+    return list(result.slicing_metrics)
 
 
 def refusals(evaluation_uri: str) -> list[str]:

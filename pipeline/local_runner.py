@@ -6,6 +6,7 @@ import os
 import time
 from typing import NamedTuple
 
+from absl import logging as absl_logging
 from rich.console import Console
 from rich.table import Table
 from tfx.orchestration import pipeline as tfx_pipeline
@@ -16,6 +17,7 @@ from pipeline.lock import only_run
 from pipeline.run_report import Row, output_uris, run_report
 from pipeline.settings import Settings
 from serving.bundle import versions
+from towers.precision import make_strategy
 from transform.dataset import fingerprint
 from transform.errors import TandemError
 from transform.schema import write_schema
@@ -55,6 +57,7 @@ def run_locally(settings: Settings, *, span: int = -1, console: Console | None =
     _make_writable(root, "pipeline root")
     _make_writable(os.path.abspath(settings.paths.push_dir), "push directory")
     _check_preset(settings.encoder.preset)
+    make_strategy(settings.training)  # its devices cannot be made once TensorFlow has run anything
     with only_run(settings.paths.push_dir):
         return _run_alone(settings, root, span, console)
 
@@ -185,18 +188,19 @@ class _Progress(logging.Handler):
             self._console.print(f"        done in {seconds:.1f} s", highlight=False)
 
     def __enter__(self) -> "_Progress":
-        for name in (None, "absl", "tandem"):
+        for name in (None, "absl", "tandem", "tensorflow"):
             logger = logging.getLogger(name)
             self._saved.append((logger, logger.handlers[:], logger.level))
-            logger.handlers = [self._file] if name is None else []
+            logger.handlers = {None: [self._file], "tensorflow": []}.get(name, [self])
             logger.setLevel(logging.INFO)
-        for name in ("absl", "tandem"):
-            logging.getLogger(name).addHandler(self)
+        self._verbosity = absl_logging.get_verbosity()
+        absl_logging.set_verbosity(absl_logging.INFO)  # absl sets its logger's level back to this now and then
         logging.captureWarnings(True)
         return self
 
     def __exit__(self, *exc: object) -> None:
         logging.captureWarnings(False)
+        absl_logging.set_verbosity(self._verbosity)
         for logger, handlers, level in self._saved:
             logger.handlers = handlers
             logger.setLevel(level)

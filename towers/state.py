@@ -43,9 +43,9 @@ def save_state(directory: str | Path, state: TrainingState) -> None:
     directory = Path(directory)
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
-    arrays = {f"variable:{name}": np.ascontiguousarray(value) for name, value in state.variables.items()}
+    arrays = {f"variable:{name}": np.asarray(value, order="C") for name, value in state.variables.items()}
     for name, slots in state.slots.items():
-        arrays |= {f"slot:{slot}:{name}": np.ascontiguousarray(value) for slot, value in slots.items()}
+        arrays |= {f"slot:{slot}:{name}": np.asarray(value, order="C") for slot, value in slots.items()}
     save_file(arrays, str(directory / _ARRAYS))
     vocabularies = {
         name: {
