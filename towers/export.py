@@ -3,6 +3,7 @@
 from typing import Any
 
 import tensorflow as tf
+from tensorflow_transform.saved.saved_transform_io_v2 import SavedModelLoader
 
 from towers.examples import request_columns
 from towers.two_tower import TwoTower
@@ -30,7 +31,11 @@ class ServedTowers(tf.Module):
 
     def __init__(self, model: TwoTower, transform_output: Any, features: FeatureSettings) -> None:
         super().__init__(name="served_towers")
-        self.transform = transform_output.transform_features_layer()
+        # What `transform_features_layer()` wraps. The layer itself is a Keras 2 model: saving it traces it once more
+        # under AutoGraph, which takes 20 s.
+        loader = SavedModelLoader(transform_output.transform_savedmodel_dir)
+        self.transform_resources = loader.__dict__
+        self._apply_transform = loader.apply_transform_model
         self.model = model
         self.features = features
 
@@ -44,7 +49,7 @@ class ServedTowers(tf.Module):
         Returns:
           float32 [B, dimension].
         """
-        transformed = self.transform(dense_to_raw(inputs))
+        transformed = self._apply_transform(dense_to_raw(inputs))
         values = {name: _dense(transformed[name]) for name in request_columns(self.features)}
         for name in (HISTORY_ITEMS, HISTORY_TYPES, HISTORY_AGES):
             values[name] = values[name][:, : self.features.history_length]
@@ -52,7 +57,7 @@ class ServedTowers(tf.Module):
 
     def embed_item(self, inputs: dict[str, Any]) -> Any:
         """Encodes items: dense item inputs, see `transform.features.item_inputs` -> float32 [B, dimension]."""
-        transformed = self.transform(dense_to_raw(inputs))
+        transformed = self._apply_transform(dense_to_raw(inputs))
         text = self.model.encoder(_dense(transformed[ITEM_TOKENS]))
         declared = {feature.name: _dense(transformed[feature.name]) for feature in self.features.item}
         item = _dense(transformed[ITEM])[:, :1]

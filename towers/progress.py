@@ -31,7 +31,15 @@ class Progress(keras.callbacks.Callback):
         self._pairs = pairs_per_step
         self._writer = tf.summary.create_file_writer(log_dir) if log_dir else tf.summary.create_noop_writer()
         self._done = 0
+        self._measured = 0
         self._since = 0.0
+        self.loss = float("nan")
+        self.seconds = 0.0
+
+    @property
+    def pairs_per_second(self) -> float:
+        """Of all stretches after the first, which waits for tracing, where there is more than one."""
+        return self._measured * self._pairs / self.seconds if self.seconds else 0.0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Starts the clock."""
@@ -51,7 +59,12 @@ class Progress(keras.callbacks.Callback):
                 f"the loss is {logs['loss']} after {self._done} steps, expected a finite number;"
                 " lower training.learning_rate, or set training.precision to float32."
             )
-        speed = steps * self._pairs / (time.perf_counter() - self._since)
+        took = time.perf_counter() - self._since
+        speed = steps * self._pairs / took
+        if self._done == 2 * steps:
+            self._measured, self.seconds = 0, 0.0
+        self._measured, self.seconds = self._measured + steps, self.seconds + took
+        self.loss = logs["loss"]
         logger.info("step %d of %d: loss %.4f, %.0f pairs/s", self._done, self._steps, logs["loss"], speed)
         optimizer = self.model.optimizer
         logs |= {"pairs_per_second": speed, "learning_rate": float(np.asarray(optimizer.learning_rate))}

@@ -83,13 +83,10 @@ def restore_snapshot(model: TwoTower, state: TrainingState) -> None:
 
 
 def _variables(model: TwoTower) -> list[Any]:
-    frozen = {id(variable) for variable in model.encoder.variables} if not model.encoder.trainable else set()
-    kept = [variable for variable in model.variables if id(variable) not in frozen]
-    return [
-        variable
-        for variable in kept
-        if "seed_generator" not in variable.path and variable not in model.metrics_variables
-    ]
+    left_out = {id(variable) for variable in model.metrics_variables}
+    if not model.encoder.trainable:
+        left_out |= {id(variable) for variable in model.encoder.variables}
+    return [v for v in model.variables if id(v) not in left_out and "seed_generator" not in v.path]
 
 
 def _slots(optimizer: Any) -> dict[str, dict[str, Any]]:

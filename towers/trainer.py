@@ -37,6 +37,7 @@ from transform.settings import FeatureSettings
 logger = logging.getLogger("tandem.train")
 
 STATE_DIRECTORY = "training_state"
+SUMMARY_FILE = "training_summary.json"  # beside Format-Serving, in the model artifact
 _STRETCH = 50  # steps between two reports
 
 
@@ -149,8 +150,19 @@ def train(job: Job) -> dict[str, float]:
     progress.write(metrics, "eval")
     logger.info("eval: %s", ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
     export_towers(served, transform_output, job.features, job.serving_dir)
-    report = {"steps": steps, "seconds": round(time.perf_counter() - started, 1), "metrics": metrics}
-    (Path(job.state_dir) / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    summary = {
+        "warm_start": previous is not None,
+        "steps": steps,
+        "total_steps": start + steps,
+        "pairs_per_second": round(progress.pairs_per_second, 1),
+        "loss": progress.loss,
+        "precision": precision.policy,
+        "replicas": strategy.num_replicas_in_sync,
+        "seconds": round(time.perf_counter() - started, 1),
+        "metrics": metrics,
+    }
+    path = Path(job.state_dir).parent / SUMMARY_FILE
+    path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     return metrics
 
 
