@@ -11,8 +11,8 @@ EXAMPLES = "examples"
 
 
 def input_specs(signature: Any) -> "dict[str, tf.TensorSpec]":
-    """Name -> `tf.TensorSpec` of what a loaded SavedModel's signature takes."""
-    return dict(signature.structured_input_signature[1])
+    """Name -> `tf.TensorSpec` of what a loaded SavedModel's signature takes, in alphabetical order."""
+    return dict(sorted(signature.structured_input_signature[1].items()))
 
 
 def stored_input_specs(saved_model_dir: str, signature: str) -> "dict[str, tf.TensorSpec]":
