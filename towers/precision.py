@@ -35,29 +35,43 @@ def with_loss_scaling(optimizer: Any, policy: str) -> Any:
     return keras.optimizers.LossScaleOptimizer(optimizer, name="loss_scale")
 
 
-def make_strategy(settings: TrainingSettings) -> Any:
-    """Returns the distribution strategy: every GPU, or logical CPU devices when more than one replica is set.
+def prepare_devices(settings: TrainingSettings) -> None:
+    """Makes the logical CPU devices that `training.replicas` asks for; with a GPU or one replica, nothing.
 
-    Call it before anything else runs on TensorFlow: logical devices are made once a process.
+    TensorFlow fixes its devices when it runs its first operation, so call it at the start of the process.
 
     Raises:
-      TandemError: logical devices can no longer be made in this process.
+      TandemError: TensorFlow already runs on fewer devices.
     """
     import tensorflow as tf
 
     from transform.errors import TandemError
 
+    if settings.replicas == 1 or tf.config.list_physical_devices("GPU"):
+        return
+    devices = [tf.config.LogicalDeviceConfiguration()] * settings.replicas
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    if tf.config.get_logical_device_configuration(cpu) == devices:
+        return
+    try:
+        tf.config.set_logical_device_configuration(cpu, devices)
+    except RuntimeError:
+        raise TandemError(
+            f"training.replicas is {settings.replicas}, but TensorFlow already runs on"
+            f" {len(tf.config.list_logical_devices('CPU'))} CPU device(s) here;"
+            " start training in a process of its own, or set training.replicas to 1."
+        ) from None
+
+
+def make_strategy(settings: TrainingSettings) -> Any:
+    """Returns the distribution strategy: every GPU, or as many logical CPU devices as replicas are set.
+
+    Raises:
+      TandemError: see `prepare_devices`.
+    """
+    import tensorflow as tf
+
+    prepare_devices(settings)
     if tf.config.list_physical_devices("GPU"):
         return tf.distribute.MirroredStrategy()
-    if settings.replicas == 1:
-        return tf.distribute.MirroredStrategy(["CPU:0"])
-    devices = [tf.config.LogicalDeviceConfiguration()] * settings.replicas
-    try:
-        tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], devices)
-    except RuntimeError:
-        if len(tf.config.list_logical_devices("CPU")) < settings.replicas:
-            raise TandemError(
-                f"training.replicas is {settings.replicas}, but TensorFlow already runs on fewer CPU devices"
-                " here; start training in a process of its own, or set training.replicas to 1."
-            ) from None
     return tf.distribute.MirroredStrategy([f"CPU:{index}" for index in range(settings.replicas)])

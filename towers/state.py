@@ -47,6 +47,7 @@ def save_state(directory: str | Path, state: TrainingState) -> None:
     for name, slots in state.slots.items():
         arrays |= {f"slot:{slot}:{name}": np.asarray(value, order="C") for slot, value in slots.items()}
     save_file(arrays, str(directory / _ARRAYS))
+    (directory / _ARRAYS).chmod(0o644)  # safetensors writes for the owner alone; a server may be another user
     vocabularies = {
         name: {
             "keys": list(vocabulary.keys),
