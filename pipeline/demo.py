@@ -16,7 +16,7 @@ from transform.errors import TandemError
 from transform.runtime import prepare_environment
 
 PROFILE = "pipeline/profiles/demo.yaml"
-FIRST, SECOND = 15, 16
+FIRST, SECOND = 9, 10
 ADDRESS = "127.0.0.1:8500"
 QUERY = "chocolate ice cream"
 

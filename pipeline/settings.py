@@ -73,7 +73,7 @@ class Settings(BaseModel):
         min_length=1, description="Bars before a push; without one nothing is judged."
     )
     beam_args: tuple[str, ...] = Field(
-        default=("--runner=DirectRunner", "--direct_running_mode=in_memory", "--direct_num_workers=1"),
+        default=("--runner=FnApiRunner",),
         description="Options for Beam; the default runs in this process.",
     )
 

@@ -48,14 +48,15 @@ def CatalogIndexer(
       broken.
     """
     towers_dir = path_utils.serving_model_path(model.uri)
-    _check_inputs(towers_dir, FeatureSettings.model_validate_json(features))
+    declared = FeatureSettings.model_validate_json(features)
+    _check_inputs(towers_dir, declared)
     with open(os.path.join(examples.uri, "interactions.json"), encoding="utf-8") as file:
         interactions = json.load(file)
     embedded = os.path.join(bundle.uri, "embedded")
     shutil.rmtree(embedded, ignore_errors=True)
     os.makedirs(embedded)
     items = os.path.join(artifact_utils.get_split_uri([examples], "items"), "*")
-    embed_items(beam_pipeline, items, towers_dir, embedded)
+    embed_items(beam_pipeline, items, towers_dir, embedded, declared.item_text)
     state = os.path.join(model.uri, "training_state")
     manifest = write_bundle(
         towers_dir,

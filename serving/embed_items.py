@@ -28,19 +28,27 @@ _SCHEMA = pa.schema(
 )
 
 
-def embed_items(pipeline: beam.Pipeline, items_pattern: str, towers_dir: str, out_dir: str) -> None:
+def embed_items(
+    pipeline: beam.Pipeline, items_pattern: str, towers_dir: str, out_dir: str, text_columns: Sequence[str] = (TITLE,)
+) -> None:
     """Runs the pipeline: every stored item through `embed_item`.
+
+    Items of one text come to the model together, because a text is encoded once a batch.
 
     Args:
       pipeline: a pipeline that was not run yet.
       items_pattern: TFRecord files of raw items, as InteractionGen writes them.
       towers_dir: SavedModel with signature embed_item; each worker loads it once.
       out_dir: where the Parquet files go.
+      text_columns: what the encoder reads of an item.
     """
     with pipeline as root:
         _ = (
             root
             | "ReadItems" >> beam.io.ReadFromTFRecord(items_pattern)
+            | "KeyByText" >> beam.Map(_with_text, tuple(text_columns))
+            | "SameTextTogether" >> beam.GroupByKey()
+            | "DropText" >> beam.FlatMap(lambda group: group[1])
             | "BatchItems" >> beam.BatchElements(min_batch_size=_BATCH, max_batch_size=_BATCH)
             | "EmbedItems" >> beam.ParDo(_EmbedItems(towers_dir))
             | "WriteVectors"
@@ -71,6 +79,13 @@ def read_embedded_items(directory: str) -> Catalogue:
         table[_CATEGORY].to_pylist(),
         np.ascontiguousarray(vectors.reshape(len(ids), -1), dtype=np.float32),
     )
+
+
+def _with_text(example: bytes, columns: Sequence[str]) -> tuple[bytes, bytes]:
+    import tensorflow as tf
+
+    feature = tf.train.Example.FromString(example).features.feature
+    return b"\0".join(b"".join(feature[name].bytes_list.value) for name in columns), example
 
 
 class _EmbedItems(beam.DoFn):

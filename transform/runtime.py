@@ -14,7 +14,7 @@ def prepare_environment() -> None:
     as `keras`. Both live in one process when `TF_USE_LEGACY_KERAS=1` is set.
     """
     os.environ[_LEGACY_KERAS] = "1"
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 

@@ -1,0 +1,1 @@
+"""The two towers: encoder, query tower, item tower, loss, warm start and the trainer's entry."""
