@@ -56,7 +56,7 @@ class Batches:
         self.requests_per_batch = -(-wanted // replicas) * replicas
         self.pairs_per_batch = self.requests_per_batch * float(taken.mean())
 
-    def expected_slots(self, item_rows: int) -> np.ndarray:
+    def own_slots(self, item_rows: int) -> np.ndarray:
         """float64 [item_rows], mean number of pairs a batch that each item is the target of.
 
         A row with n targets is drawn once an epoch and gives min(n, limit) of them: each with chance min(1, limit / n).

@@ -12,11 +12,12 @@ from transform.features import AGE_ROWS
 class HistoryEncoder(keras.layers.Layer):
     """Sums what a user's events say, each entry with learned weights per (event type, age).
 
-    h = scale / sqrt(n + 1) * sum_i (repeat[type_i, age_i] * id[item_i] + similar[type_i, age_i] * near[item_i])
+    h = scale / sqrt(n + 1) * sum_i (repeat[type_i, age_i] * often[times_i] * id[item_i]
+                                     + similar[type_i, age_i] * near[item_i])
 
-    `id` is the item tower's own id table, so what was bought scores itself from the first step on, more often the
-    more it was bought (repeat purchases). `near` starts at 0 and learns what goes with what. Unknown items (row 0)
-    count for nothing.
+    `id` is the item tower's own id table, so what was bought scores itself from the first step on (repeat purchases).
+    times_i is how often item i is in this history: what was bought once is mostly noise to the many items beside it.
+    `near` starts at 0 and learns what goes with what. Unknown items (row 0) count for nothing.
 
     Args:
       items: rows of the item vocabulary, row 0 included.
@@ -56,6 +57,12 @@ class HistoryEncoder(keras.layers.Layer):
         self.similar = self.add_weight(
             name="similar", shape=(types, AGE_ROWS), initializer=lambda *_, **__: start, dtype="float32"
         )
+        self.often = self.add_weight(
+            name="often",
+            shape=(len(_TIMES) + 1,),
+            initializer=lambda *_, **__: _start_often(),
+            dtype="float32",
+        )
         self.scale = self.add_weight(
             name="scale", shape=(), initializer=keras.initializers.Constant(3.0), dtype="float32"
         )
@@ -82,12 +89,29 @@ class HistoryEncoder(keras.layers.Layer):
         if training and self.unknown:
             known = tf.cast(tf.random.uniform([tf.shape(items)[0], 1]) >= self.unknown, types.dtype)
             types, ages = types * known, ages * known
+        often = tf.gather(self.often, _times_buckets(items))
         place = tf.cast(types, tf.int32) * AGE_ROWS + tf.cast(ages, tf.int32)
-        repeat = there * tf.gather(tf.reshape(self.repeat, [-1]), place)
+        repeat = there * often * tf.gather(tf.reshape(self.repeat, [-1]), place)
         similar = there * tf.gather(tf.reshape(self.similar, [-1]), place)
         summed = tf.einsum("bh,bhd->bd", repeat, tf.gather(id_table.value, items))
         summed += tf.einsum("bh,bhd->bd", similar, tf.gather(self.near.value, items))
         return self.scale * summed / tf.sqrt(number + 1.0)
+
+
+# Lower edges of the buckets 1, 2, ... of how often an item is in a history; bucket 0 is "once".
+_TIMES = (2, 3, 4, 6, 10)
+
+
+def _times_buckets(items: Any) -> Any:
+    """How often each entry's item is in its row, as a bucket: int [B, H] -> int32 [B, H]."""
+    same = tf.equal(items[:, :, tf.newaxis], items[:, tf.newaxis, :])
+    times = tf.reduce_sum(tf.cast(same, tf.int32), axis=2)
+    return tf.raw_ops.Bucketize(input=times, boundaries=[float(edge) for edge in _TIMES])
+
+
+def _start_often() -> Any:
+    """The root of the bucket's lower edge: 1 for what was bought once, more for what is bought again and again."""
+    return tf.sqrt(tf.constant([1.0, *(float(edge) for edge in _TIMES)]))
 
 
 def _start_weights(event_weights: list[float]) -> Any:

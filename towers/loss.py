@@ -10,10 +10,15 @@ import tensorflow_recommenders as tfrs
 class RetrievalLoss:
     """Weighted cross-entropy of each pair's own item among the candidates.
 
-    L = sum_p w_p (-s'(p, own) + log sum_c m(p, c) exp s'(p, c)),  s' = q_p . v_c / temperature - log p(c),
-    m = 0 for items known to be positives of the same request, after Yi et al. 2019, "Sampling-bias-corrected neural
-    modeling". The arithmetic is that of `tfrs.tasks.Retrieval`. Its logQ term clips p at 1e-6, so p is passed
-    relative to the most frequent candidate's; a softmax does not change when a constant is added to its logits.
+    L = sum_p w_p (-s(p, own) + log(exp s(p, own) + sum_c m(p, c) exp s(p, c) / n(c))),  s = q_p . v_c / temperature
+
+    n(c) is how many of a step's slots hold item c on average, so the sum estimates the one over the whole catalogue
+    without bias; m = 0 for items known to be positives of the same request. The correction is that of Yi et al. 2019,
+    "Sampling-bias-corrected neural modeling", but for the own item, which is there for certain and not by chance: its
+    score stays as it is. (Corrected as well, it makes a frequent negative score high; a test shows it.)
+
+    The arithmetic is that of `tfrs.tasks.Retrieval`. It clips probabilities to [1e-6, 1], so n is passed relative to
+    its largest value, which shifts all logits alike and leaves a softmax as it is.
 
     Args:
       temperature: scores are divided by it.
@@ -26,33 +31,34 @@ class RetrievalLoss:
         self._call = tf.autograph.to_graph(tfrs.tasks.Retrieval.call, recursive=False)
         self._function = tf.function(self._compute, autograph=False)
 
-    def _compute(self, queries: Any, candidates: Any, weights: Any, probability: Any, mask: Any) -> Any:
+    def _compute(self, queries: Any, candidates: Any, weights: Any, slots: Any, mask: Any) -> Any:
+        own = tf.eye(tf.shape(queries)[0], tf.shape(candidates)[0], dtype=tf.bool)
+        slots = tf.where(own, 1.0, slots[tf.newaxis, :])
         return self._call(
             self._task,
             queries,
             candidates,
             sample_weight=weights,
-            candidate_sampling_probability=probability,
+            candidate_sampling_probability=slots / tf.reduce_max(slots),
             score_mask=mask,
             compute_metrics=False,
             compute_batch_metrics=False,
         )
 
-    def __call__(self, queries: Any, candidates: Any, weights: Any, probability: Any, mask: Any) -> Any:
+    def __call__(self, queries: Any, candidates: Any, weights: Any, slots: Any, mask: Any) -> Any:
         """Sums the loss over pairs.
 
         Args:
           queries: float32 [P, D], one row a pair.
           candidates: float32 [C, D], C >= P; row p is pair p's own item.
           weights: float32 [P].
-          probability: float32 [C] in (0, 1], how often a candidate slot holds this item, relative to the most
-            frequent one.
+          slots: float32 [C], above 0: how many of a step's candidates are this item, on average.
           mask: bool [P, C], false where the candidate is no negative of the pair; true on the diagonal.
 
         Returns:
           float32 [].
         """
-        return self._function(queries, candidates, weights, probability, mask)
+        return self._function(queries, candidates, weights, slots, mask)
 
 
 @tf.autograph.experimental.do_not_convert
@@ -102,23 +108,20 @@ def is_member(values: Any, sets: Any) -> Any:
     return tf.equal(found, wanted)
 
 
-def sampling_probability(expected: np.ndarray, uniform: float) -> np.ndarray:
-    """How often a candidate slot holds each item, relative to the most frequent one.
+def expected_slots(own: np.ndarray, uniform: float) -> np.ndarray:
+    """How many of a step's candidates are each item, on average.
 
-    Candidates are the batch's own items and `uniform` items drawn evenly from the catalogue:
-    expected count of item i in a step = batch_i + uniform / N.
+    Candidates are the pairs' own items and `uniform` items drawn evenly from the catalogue of N:
+    n(i) = own(i) + uniform / N.
 
     Args:
-      expected: float [N + 1], mean number of slots a step that item i takes as a pair's own; row 0 unused.
+      own: float [N + 1], mean number of a step's pairs whose own item it is; row 0 unused.
       uniform: evenly drawn candidates a step.
 
     Returns:
-      float32 [N + 1], largest value 1; an item that is never sampled gets the smallest frequency there is.
+      float32 [N + 1]; an item that is never sampled gets the smallest number there is, which nothing reads.
     """
-    items = max(len(expected) - 1, 1)
-    count = expected.astype(np.float64) + uniform / items
-    count[0] = 0.0
-    positive = count[count > 0]
-    if not len(positive):
-        return np.ones(len(expected), np.float32)
-    return (np.maximum(count, positive.min()) / positive.max()).astype(np.float32)
+    slots = own.astype(np.float64) + uniform / max(len(own) - 1, 1)
+    slots[0] = 0.0
+    positive = slots[slots > 0]
+    return np.maximum(slots, positive.min() if len(positive) else 1.0).astype(np.float32)

@@ -18,7 +18,7 @@ from towers.datasets import Batches, query_batches
 from towers.encoder import load_encoder
 from towers.examples import Requests, read_catalogue, read_requests
 from towers.export import export_towers
-from towers.loss import sampling_probability
+from towers.loss import expected_slots
 from towers.metrics import evaluate_retrieval
 from towers.optimizer import RowAdam
 from towers.precision import choose_precision, make_strategy, with_loss_scaling
@@ -255,8 +255,8 @@ def _make_model(
         directions = principal_directions(catalogue.text[1:], job.model.dimension)
         model.query_tower.text.kernel.assign(directions)
         model.item_tower.text.kernel.assign(directions)
-    expected = batches.expected_slots(len(catalogue.tokens))
-    model.use_catalogue(catalogue, sampling_probability(expected, settings.negatives))
+    own = batches.own_slots(len(catalogue.tokens))
+    model.use_catalogue(catalogue, expected_slots(own, settings.negatives))
     return model, batches
 
 

@@ -45,19 +45,19 @@ class TwoTower(keras.Model):
         self.masked = keras.metrics.Mean(name="masked")
         self._tables: dict[str, Any] = {}
 
-    def use_catalogue(self, catalogue: Catalogue, probability: np.ndarray) -> None:
+    def use_catalogue(self, catalogue: Catalogue, slots: np.ndarray) -> None:
         """Sets what training looks up by item row.
 
         Args:
           catalogue: features of every item, with texts encoded if the encoder is frozen.
-          probability: float32 [N + 1], see `towers.loss.sampling_probability`.
+          slots: float32 [N + 1], see `towers.loss.expected_slots`.
         """
         tables: dict[str, Any] = {name: tf.constant(table) for name, table in catalogue.features.items()}
         if catalogue.text is None:
             tables["tokens"] = tf.constant(catalogue.tokens)
         else:
             tables["text"] = tf.constant(catalogue.text)
-        tables["probability"] = tf.constant(probability, tf.float32)
+        tables["slots"] = tf.constant(slots, tf.float32)
         self._tables = tables
         self.item_count = len(catalogue.tokens) - 1
 
@@ -141,7 +141,7 @@ class TwoTower(keras.Model):
             y_pred["queries"],
             candidates.vectors,
             y_pred["weights"],
-            tf.gather(self._tables["probability"], candidates.items),
+            tf.gather(self._tables["slots"], candidates.items),
             mask,
         )
         return total / tf.maximum(sum_over_replicas(tf.reduce_sum(y_pred["weights"])), 1e-9)

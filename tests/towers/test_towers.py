@@ -1,0 +1,175 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.tiny_encoder import write_tiny_preset
+from tests.towers import shop
+from towers.catalogue import encode_texts
+from towers.encoder import load_encoder
+from towers.history import HistoryEncoder
+from towers.optimizer import RowAdam
+from towers.precision import choose_precision, with_loss_scaling
+from towers.settings import EncoderSettings
+from towers.text_projection import principal_directions
+
+
+@pytest.fixture(scope="module")
+def preset(tmp_path_factory):
+    return write_tiny_preset(tmp_path_factory.mktemp("towers") / "preset")
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return {name: tf.constant(value) for name, value in next(shop.batches().stream()).items()}
+
+
+def history(**options):
+    encoder = HistoryEncoder(6, [0.5, 1.0, 0.1], 4, **options)
+    table = keras.Variable(np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32))
+    encoder.build()
+    encoder.near.assign(np.random.default_rng(1).normal(size=(6, 4)))
+    return encoder, table
+
+
+def test_history_is_the_weighted_sum_written_out():
+    encoder, table = history()
+    items, types, ages = [[3, 5, 3, 0]], [[1, 2, 0, 0]], [[1, 7, 0, 0]]
+    got = np.asarray(encoder(tf.constant(items), tf.constant(types), tf.constant(ages), table))[0]
+    repeat, similar = np.asarray(encoder.repeat, float), np.asarray(encoder.similar, float)
+    often, near, ids = (np.asarray(w, float) for w in (encoder.often, encoder.near, table))
+    total = np.zeros(4)
+    for item, kind, age, times in [(3, 1, 1, 1), (5, 2, 7, 0), (3, 0, 0, 1)]:  # item 3 is there twice
+        total += repeat[kind, age] * often[times] * ids[item] + similar[kind, age] * near[item]
+    np.testing.assert_allclose(got, 3.0 / np.sqrt(3 + 1) * total, rtol=1e-5)
+
+
+def test_what_was_bought_scores_itself_before_any_training():
+    encoder = HistoryEncoder(40, [0.5, 1.0], 128)
+    table = keras.Variable(np.random.default_rng(0).normal(0, 0.05, (40, 128)).astype(np.float32))
+    items = tf.constant([[7, 9, 7]])
+    vector = encoder(items, tf.ones_like(items), tf.ones_like(items), table)
+    scores = np.asarray(table) @ np.asarray(vector)[0]
+    assert np.argsort(-scores)[:2].tolist() == [7, 9]
+
+
+def test_empty_history_and_unknown_items_are_zero():
+    encoder, table = history()
+    for items in ([[0, 0]], np.zeros((1, 0), np.int32)):
+        items = tf.constant(items, tf.int32)
+        np.testing.assert_array_equal(encoder(items, items, items, table), np.zeros((1, 4)))
+
+
+def test_dropout_keeps_the_mean_and_hides_types_only_in_training():
+    encoder, table = history(dropout=0.5, unknown=0.5)
+    items = tf.constant(np.tile([[3, 4, 5]], (4000, 1)))
+    types, ages = tf.ones_like(items), tf.ones_like(items)
+    first = np.asarray(encoder(items, types, ages, table))
+    np.testing.assert_array_equal(first[0], first[1])
+    trained = np.asarray(encoder(items, types, ages, table, training=True))
+    known = np.asarray(encoder(items[:1], types[:1], ages[:1], table))
+    unknown = np.asarray(encoder(items[:1], 0 * types[:1], 0 * ages[:1], table))
+    np.testing.assert_allclose(trained.mean(axis=0), (known + unknown)[0] / 2, atol=0.15)
+
+
+def test_item_that_was_never_sold_lives_on_row_zero(preset):
+    model = shop.model(preset)
+    tower = model.item_tower
+    assert np.asarray(tower.seen)[-1] == 0.0 and np.asarray(tower.seen)[1] == 1.0  # counts 1 and 50
+    text = tf.zeros([2, 16])
+    features = {name: tf.zeros([2, 1], tf.int32) for name in ("category", "brand", "price")}
+    vectors = np.asarray(tower(tf.constant([1, shop.ITEMS]), text, features))
+    np.testing.assert_array_equal(vectors[1], np.asarray(tower.ids)[0])
+    np.testing.assert_array_equal(vectors[0], np.asarray(tower.ids)[1])
+
+
+def test_vectors_are_float32_and_have_length_one_only_where_asked(preset, batch):
+    for normalize in (False, True):
+        model = shop.model(preset, policy="mixed_bfloat16", normalize=normalize)
+        vectors = [model.embed_queries(batch), model.embed_catalogue_items(tf.range(1, 9))]
+        assert all(vector.dtype == tf.float32 for vector in vectors)
+        lengths = np.linalg.norm(np.concatenate(vectors), axis=1)
+        lengths = lengths[lengths > 0]  # a request that says nothing has the zero vector
+        assert np.allclose(lengths, 1.0, atol=1e-5) == normalize
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+def test_training_lowers_the_loss_under_every_policy(preset, policy):
+    keras.utils.set_random_seed(0)
+    model = shop.model(preset, policy, negatives=6)
+    optimizer = RowAdam(0.02, encoder_scale=0.1, encoder_variables=model.encoder.trainable_variables)
+    model.compile(optimizer=with_loss_scaling(optimizer, policy))
+    fit = model.fit(shop.batches().dataset(), steps_per_epoch=15, epochs=3, verbose=0)
+    # 50 items alike: log 50 = 3.9 at the start; the rows are random, so what is learned is learned by heart.
+    assert fit.history["loss"][-1] < fit.history["loss"][0] - 0.2
+    assert 0.0 < fit.history["masked"][-1] < 0.5
+    assert all(np.isfinite(np.asarray(v)).all() for v in model.trainable_variables)
+    assert model.item_tower.ids.dtype == "float32"
+
+
+def test_overflow_halves_the_loss_scale_and_skips_the_step(preset):
+    model = shop.model(preset, "mixed_float16")
+    scaled = with_loss_scaling(RowAdam(0.02), "mixed_float16")
+    model.compile(optimizer=scaled)
+    scaled.build(model.trainable_variables)
+    scaled.dynamic_scale.assign(1e38)
+    before = np.asarray(model.item_tower.ids)
+    model.fit(shop.batches().dataset(), steps_per_epoch=1, epochs=1, verbose=0)
+    assert float(np.asarray(scaled.dynamic_scale)) == pytest.approx(0.5e38, rel=1e-3)
+    np.testing.assert_array_equal(np.asarray(model.item_tower.ids), before)
+
+
+def test_row_adam_is_adam_on_the_rows_it_sees():
+    random = np.random.default_rng(2)
+    start = random.normal(size=(5, 3)).astype(np.float32)
+    by_row, dense = keras.Variable(start), keras.Variable(start)
+    ours, adam = RowAdam(0.1), keras.optimizers.Adam(0.1)
+    for _ in range(3):
+        values = random.normal(size=(3, 3)).astype(np.float32)
+        rows = tf.IndexedSlices(tf.constant(values), tf.constant([4, 1, 4]))  # row 4 twice: summed
+        whole = np.zeros((5, 3), np.float32)
+        np.add.at(whole, [4, 1, 4], values)
+        ours.apply([rows], [by_row])
+        adam.apply([tf.constant(whole)], [dense])
+    np.testing.assert_allclose(np.asarray(by_row), np.asarray(dense), atol=1e-5)
+    np.testing.assert_array_equal(np.asarray(by_row)[[0, 2, 3]], start[[0, 2, 3]])
+
+
+def test_row_adam_leaves_unseen_rows_where_adam_would_drift():
+    start = np.ones((3, 2), np.float32)
+    by_row, dense = keras.Variable(start), keras.Variable(start)
+    ours, adam = RowAdam(0.1), keras.optimizers.Adam(0.1)
+    for row in (0, 1):
+        gradient = np.zeros((3, 2), np.float32)
+        gradient[row] = 1.0
+        ours.apply([tf.IndexedSlices(tf.ones([1, 2]), tf.constant([row]))], [by_row])
+        adam.apply([tf.constant(gradient)], [dense])
+    assert np.asarray(by_row)[0, 0] == pytest.approx(0.9, abs=1e-5)  # one step of 0.1, no second
+    assert np.asarray(dense)[0, 0] < 0.89  # negative control: momentum moves row 0 once more
+
+
+def test_catalogue_texts_are_encoded_once_each_whatever_the_order(preset):
+    encoder = load_encoder(EncoderSettings(preset=preset))
+    tokens = shop.catalogue().tokens.copy()
+    tokens[3], tokens[5, 2:], tokens[7] = 0, 0, tokens[9]
+    done = []
+    vectors = encode_texts(
+        encoder, tokens, batch_tokens=40, progress=lambda n, total: done.append((n, total))
+    )
+    np.testing.assert_allclose(vectors, np.asarray(encoder(tokens)), atol=1e-5)
+    assert done[-1][0] == done[-1][1] == len(np.unique(tokens, axis=0))
+    assert not vectors[3].any()
+
+
+def test_principal_directions_keep_inner_products_best():
+    random = np.random.default_rng(4)
+    low = random.normal(size=(30, 3)) @ random.normal(size=(3, 8))  # three dimensions in eight
+    kept = low @ principal_directions(low, 3)
+    np.testing.assert_allclose(kept @ kept.T, low @ low.T, atol=1e-4)
+    assert principal_directions(low, 11).shape == (8, 11)
+
+
+def test_auto_precision_follows_the_hardware():
+    assert choose_precision("auto", 0).policy == "float32"
+    assert choose_precision("auto", 1).policy == "mixed_float16"
+    assert choose_precision("mixed_bfloat16", 0).policy == "mixed_bfloat16"
