@@ -107,10 +107,7 @@ def _add_prepare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     journey.add_argument("--first", type=int, help="first span to take (default: the first there is)")
     journey.add_argument("--last", type=int, help="last span to take (default: the last there is)")
     journey.add_argument(
-        "--catalogue",
-        choices=["all", "sold"],
-        default="all",
-        help="all products, or those sold in the chosen spans",
+        "--min-sold", type=int, default=0, metavar="N", help="leave out products sold fewer times in these spans"
     )
     journey.set_defaults(call=_prepare_complete_journey)
     for kind in ("csv", "parquet"):
@@ -146,7 +143,7 @@ def _prepare_complete_journey(options: argparse.Namespace) -> None:
         span_length=options.span_length,
         first=options.first,
         last=options.last,
-        sold_only=options.catalogue == "sold",
+        min_sold=options.min_sold,
     )
     print(report)
 

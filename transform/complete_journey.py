@@ -45,6 +45,7 @@ class Prepared(NamedTuple):
       from_day, to_day: dates of the first and last event.
       left_out: products of the package that are not in the catalogue.
       unknown: purchases left out because the package does not describe their product.
+      rare: purchases left out because their product was sold fewer than `min_sold` times.
     """
 
     directory: str
@@ -58,13 +59,15 @@ class Prepared(NamedTuple):
     to_day: str
     left_out: int
     unknown: int
+    rare: int
 
     def __str__(self) -> str:
         """One line for the command."""
-        left_out = f" ({self.left_out:,} that were not sold in these spans left out)" if self.left_out else ""
+        left_out = f" ({self.left_out:,} sold too rarely in these spans left out)" if self.left_out else ""
+        rare = f" and {self.rare:,} of products sold too rarely" if self.rare else ""
         return (
             f"{self.directory}: {self.items:,} items{left_out}, {self.users:,} users with demographics,"
-            f" {self.events:,} purchases ({self.unknown:,} of products without a description left out),"
+            f" {self.events:,} purchases ({self.unknown:,} of products without a description{rare} left out),"
             f" {self.from_day} .. {self.to_day}, {self.span_length}s {self.first}-{self.last}"
         )
 
@@ -75,7 +78,7 @@ def prepare_complete_journey(
     span_length: str = "week",
     first: int | None = None,
     last: int | None = None,
-    sold_only: bool = False,
+    min_sold: int = 0,
 ) -> Prepared:
     """Writes the dataset directory; takes a few seconds, nothing is downloaded.
 
@@ -87,7 +90,7 @@ def prepare_complete_journey(
       out: a directory that is not there yet.
       span_length: "day" or "week"; span 1 starts on 2017-01-01.
       first, last: spans to take; None takes from the first, to the last there is.
-      sold_only: leave out products that were not sold in the chosen spans.
+      min_sold: leave out products that were sold fewer times in the chosen spans, and their purchases.
 
     Raises:
       TandemError: `out` is there already or cannot be written, a span is not there, the package is missing.
@@ -109,9 +112,11 @@ def prepare_complete_journey(
     items = _items(events)
     described = events["item_id"].isin(items["item_id"])
     events, unknown = events[described], int((~described).sum())
-    products = len(items)
-    if sold_only:
-        items = items[items["item_id"].isin(events["item_id"].unique())]
+    products, described_events = len(items), len(events)
+    if min_sold:
+        times_sold = events["item_id"].value_counts()
+        items = items[items["item_id"].isin(times_sold.index[times_sold >= min_sold])]
+        events = events[events["item_id"].isin(items["item_id"])]
     users = _users()
     with new_directory(out) as draft:
         items.to_parquet(draft / "items.parquet", index=False)
@@ -123,7 +128,7 @@ def prepare_complete_journey(
     days = events["timestamp"].iloc[[0, -1]].dt.strftime("%Y-%m-%d")
     return Prepared(
         os.fspath(out), len(items), len(users), len(events), first, last, span_length,
-        days.iloc[0], days.iloc[-1], products - len(items), unknown,
+        days.iloc[0], days.iloc[-1], products - len(items), unknown, described_events - len(events),
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from transform.errors import TandemError
 @pytest.fixture(scope="module")
 def two_weeks(tmp_path_factory):
     out = tmp_path_factory.mktemp("journey") / "data"
-    return out, prepare_complete_journey(out, first=2, last=3, sold_only=True)
+    return out, prepare_complete_journey(out, first=2, last=3, min_sold=1)
 
 
 def test_the_chosen_weeks_keep_the_contract(two_weeks):
@@ -77,3 +77,12 @@ def test_spans_that_are_not_there_get_one_line(tmp_path, options, says):
 def test_an_existing_output_is_refused_before_anything_is_read(tmp_path):
     with pytest.raises(TandemError, match="is there already"):
         prepare_complete_journey(tmp_path)
+
+
+def test_products_sold_too_rarely_are_left_out_with_their_purchases_and_counted(two_weeks, tmp_path):
+    directory, everything = two_weeks
+    cut = prepare_complete_journey(tmp_path / "data", first=2, last=3, min_sold=5)
+    sold = pd.concat([read_events(directory, span) for span in (2, 3)])["item_id"].value_counts()
+    assert cut.items == (sold >= 5).sum()
+    assert cut.events == sold[sold >= 5].sum() == everything.events - cut.rare
+    assert f"{cut.rare:,} of products sold too rarely" in str(cut)
