@@ -119,10 +119,13 @@ def _first(values: Sparse) -> Sparse:
 
 
 def _item_text(inputs: Mapping[str, Sparse], settings: FeatureSettings) -> tf.Tensor:
-    """The text columns joined with a space."""
-    joined = tf.strings.reduce_join(
-        [_text(inputs[name]) for name in settings.item_text], axis=0, separator=" "
-    )
+    """The text columns joined with a space; the separators of a path are no words."""
+    paths = {feature.name for feature in settings.item if feature.kind == "path"}
+    texts = []
+    for name in settings.item_text:
+        text = _text(inputs[name])
+        texts.append(tf.strings.regex_replace(text, features.PATH_SEPARATOR, " ") if name in paths else text)
+    joined = tf.strings.reduce_join(texts, axis=0, separator=" ")
     return tf.strings.strip(tf.strings.regex_replace(joined, r"\s+", " "))
 
 
