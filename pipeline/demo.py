@@ -16,7 +16,7 @@ from transform.errors import TandemError
 from transform.runtime import prepare_environment
 
 PROFILE = "pipeline/profiles/demo.yaml"
-FIRST, SECOND = 7, 8
+FIRST, SECOND = 5, 6
 MIN_SOLD = 5
 ADDRESS = "127.0.0.1:8500"
 QUERY = "chocolate ice cream"
