@@ -10,6 +10,7 @@ import pytest
 from pipeline.evaluate import evaluate
 from serving.bundle import read_manifest, verify_bundle, versions
 from serving.client import RetrievalClient, wait_until_available
+from transform.errors import TandemError
 
 COMPONENTS = [
     "PreviousPush",
@@ -87,5 +88,7 @@ def test_served_bundle_answers_a_query_and_a_history_with_real_items(loop):
             exact = client.search(history=["i001", "i002"], exact=True)
             np.testing.assert_allclose(exact.scores, answer.scores, rtol=1e-5)
             assert all(info.title for info in client.items(answer.item_ids))
+            with pytest.raises(TandemError, match="10,000 characters"):
+                client.search("x" * 10_000)
     finally:
         server.stop()
