@@ -107,7 +107,11 @@ def _add_prepare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     journey.add_argument("--first", type=int, help="first span to take (default: the first there is)")
     journey.add_argument("--last", type=int, help="last span to take (default: the last there is)")
     journey.add_argument(
-        "--min-sold", type=int, default=0, metavar="N", help="leave out products sold fewer times in these spans"
+        "--min-sold",
+        type=int,
+        default=0,
+        metavar="N",
+        help="leave out products sold fewer times in these spans",
     )
     journey.set_defaults(call=_prepare_complete_journey)
     for kind in ("csv", "parquet"):

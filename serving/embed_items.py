@@ -29,7 +29,11 @@ _SCHEMA = pa.schema(
 
 
 def embed_items(
-    pipeline: beam.Pipeline, items_pattern: str, towers_dir: str, out_dir: str, text_columns: Sequence[str] = (TITLE,)
+    pipeline: beam.Pipeline,
+    items_pattern: str,
+    towers_dir: str,
+    out_dir: str,
+    text_columns: Sequence[str] = (TITLE,),
 ) -> None:
     """Runs the pipeline: every stored item through `embed_item`.
 

@@ -1,3 +1,5 @@
+"""Tests of towers.datasets."""
+
 import itertools
 
 import numpy as np

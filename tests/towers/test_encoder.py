@@ -1,3 +1,5 @@
+"""Tests of towers.encoder."""
+
 import keras
 import numpy as np
 import pytest

@@ -1,3 +1,5 @@
+"""Tests of towers.encoder_import."""
+
 import json
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Tests of towers.metrics."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings

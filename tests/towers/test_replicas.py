@@ -1,3 +1,5 @@
+"""Tests of towers.replicas."""
+
 import subprocess
 import sys
 

@@ -1,3 +1,5 @@
+"""Tests of towers.state."""
+
 import json
 
 import numpy as np

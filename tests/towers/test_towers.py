@@ -1,3 +1,5 @@
+"""Tests of towers.towers."""
+
 import keras
 import numpy as np
 import pytest
@@ -41,7 +43,7 @@ def test_history_is_the_weighted_sum_written_out():
     total = np.zeros(4)
     for item, kind, age, times in [(3, 1, 1, 1), (5, 2, 7, 0), (3, 0, 0, 1)]:  # item 3 is there twice
         total += repeat[kind, age] * often[times] * ids[item] + similar[kind, age] * near[item]
-    np.testing.assert_allclose(got, 3.0 / np.sqrt(3 + 1) * total, rtol=1e-5)
+    np.testing.assert_allclose(got, 6.0 / np.sqrt(3 + 1) * total, rtol=1e-5)
 
 
 def test_what_was_bought_scores_itself_before_any_training():
@@ -81,6 +83,16 @@ def test_item_that_was_never_sold_lives_on_row_zero(preset):
     vectors = np.asarray(tower(tf.constant([1, shop.ITEMS]), text, features))
     np.testing.assert_array_equal(vectors[1], np.asarray(tower.ids)[0])
     np.testing.assert_array_equal(vectors[0], np.asarray(tower.ids)[1])
+
+
+def test_untrained_model_ranks_by_what_is_sold(preset):
+    model = shop.model(preset)  # item n was sold 50 - n times
+    items = np.asarray(model.item_tower.ids)
+    scores = items @ np.asarray(model.query_tower.bias)
+    share = np.log(np.arange(shop.ITEMS, 0, -1) - 1 + 0.5)
+    np.testing.assert_allclose(scores[1:], share - share.max(), atol=1e-4)
+    lengths = np.linalg.norm(items[:, 1:], axis=1)
+    assert lengths[1:11].mean() > lengths[-10:].mean() * 1.3 and lengths[0] == 0.0
 
 
 def test_vectors_are_float32_and_have_length_one_only_where_asked(preset, batch):
