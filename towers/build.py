@@ -15,6 +15,8 @@ from towers.vocabulary import Vocabulary
 from transform.features import EVENT_TYPE_VOCABULARY, ITEM_ID_VOCABULARY, PATH_LEVELS, query_features
 from transform.settings import Feature, FeatureSettings
 
+POPULARITY_WEIGHT = 10.0  # of the first coordinate; keeps what stands there as small as the other coordinates
+
 
 def build_model(
     features: FeatureSettings,
@@ -65,10 +67,31 @@ def build_model(
     _build(model, features)
     counts = items.counts if items.counts is not None else np.full(len(items.keys), 2)
     item_tower.seen.assign(np.concatenate([[0.0], counts > 1]).astype(np.float32))
-    ids = np.array(item_tower.ids)
-    ids[0] = 0.0
-    item_tower.ids.assign(ids)
+    _start_from_popularity(model, counts)
     return model
+
+
+def _start_from_popularity(model: TwoTower, counts: np.ndarray) -> None:
+    """Gives rare items short id vectors, and every item its log share as its first coordinate.
+
+    Random vectors of rare items are what drowns a bought item among 30,000 others, so they start short. With the query
+    bias at 10 in the first coordinate and log share / 10 there, scores start as the softmax of what is sold. Vectors
+    of length 1 cannot say how often an item is sold: then there is no such coordinate.
+
+    Args:
+      model: with random ids.
+      counts: int [N], 1 + number of training targets.
+    """
+    sold = np.concatenate([[0.0], np.asarray(counts, np.float64) - 1.0])
+    ids = np.array(model.item_tower.ids)
+    ids *= np.sqrt(np.log1p(sold) / max(np.log1p(sold).max(), 1e-9))[:, np.newaxis]
+    if not model.settings.normalize:
+        share = np.log(sold + 0.5)
+        ids[:, 0] = (share - share.max()) / POPULARITY_WEIGHT
+        bias = np.zeros(model.settings.dimension, np.float32)
+        bias[0] = POPULARITY_WEIGHT
+        model.query_tower.bias.assign(bias)
+    model.item_tower.ids.assign(ids)
 
 
 def keyed_variables(model: TwoTower, features: FeatureSettings) -> dict[str, str]:

@@ -64,7 +64,7 @@ class HistoryEncoder(keras.layers.Layer):
             dtype="float32",
         )
         self.scale = self.add_weight(
-            name="scale", shape=(), initializer=keras.initializers.Constant(3.0), dtype="float32"
+            name="scale", shape=(), initializer=keras.initializers.Constant(6.0), dtype="float32"
         )
         self.built = True
 

@@ -41,11 +41,11 @@ class ItemTower(keras.layers.Layer):
         self.text = TextProjection(dimension, name="text", dtype=policy)
 
     def build(self, *_: Any) -> None:
-        """Makes the id table, random but for row 0: two items differ from the start."""
+        """Makes the id table, random: two items differ from the start."""
         self.ids = self.add_weight(
             name="ids",
             shape=(self.items, self.dimension),
-            initializer=keras.initializers.RandomNormal(stddev=0.05),
+            initializer=keras.initializers.RandomNormal(stddev=0.1),
             dtype="float32",
         )
         self.seen = self.add_weight(

@@ -51,7 +51,7 @@ def prepare_devices(settings: TrainingSettings) -> None:
         return
     devices = [tf.config.LogicalDeviceConfiguration()] * settings.replicas
     cpu = tf.config.list_physical_devices("CPU")[0]
-    if tf.config.get_logical_device_configuration(cpu) == devices:
+    if len(tf.config.get_logical_device_configuration(cpu) or []) >= settings.replicas:
         return
     try:
         tf.config.set_logical_device_configuration(cpu, devices)

@@ -59,7 +59,7 @@ class ModelSettings(BaseModel):
         " items live on their text.",
     )
     history_dropout: float = Field(
-        default=0.1,
+        default=0.3,
         ge=0,
         lt=1,
         description="Share of history entries left out of a training step; keeps the towers from"
@@ -99,10 +99,12 @@ class TrainingSettings(BaseModel):
         default=300, ge=0, description="Steps of a run that starts from a previous push, in batches."
     )
     max_epochs: float = Field(
-        default=6.0, gt=0, description="A run stops after that many passes over its requests, if not before."
+        default=4.0,
+        gt=0,
+        description="A run stops after that many passes over its requests; more learn them by heart.",
     )
     learning_rate: float = Field(
-        default=0.01, ge=0, description="Step size of Adam for everything but the encoder."
+        default=0.005, ge=0, description="Step size of Adam for everything but the encoder."
     )
     encoder_learning_rate: float = Field(
         default=2e-5,

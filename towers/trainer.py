@@ -252,7 +252,9 @@ def _make_model(
     encoder = load_encoder(job.encoder, policy)
     model = build_model(job.features, job.model, encoder, vocabularies, policy, settings.negatives)
     if catalogue.text is not None:
-        directions = principal_directions(catalogue.text[1:], job.model.dimension)
+        # The first coordinate says what is popular (see `build_model`); texts take the others.
+        directions = principal_directions(catalogue.text[1:], job.model.dimension - 1)
+        directions = np.pad(directions, ((0, 0), (1, 0)))
         model.query_tower.text.kernel.assign(directions)
         model.item_tower.text.kernel.assign(directions)
     own = batches.own_slots(len(catalogue.tokens))
