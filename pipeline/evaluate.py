@@ -80,10 +80,10 @@ def evaluate(settings: Settings, only: Sequence[int] = ()) -> tuple[list[Figures
     )
     rankings: dict[str, Ranking] = {
         "popularity": popularity(events, _DEPTH),
-        "popularity, last 28 days": recent_popularity(events, _DEPTH),
+        "popularity of 28 days": recent_popularity(events, _DEPTH),
     }
     if (events["user_id"] != "").any():
-        rankings["own most frequent items"] = own_most_frequent(events, _DEPTH)
+        rankings["own most frequent"] = own_most_frequent(events, _DEPTH)
     for name, rank in rankings.items():
         values = [ranking_metrics(rank(row), row.targets) for row in rows]
         columns = {metric: np.array([value[metric] for value in values]) for metric in METRICS}
@@ -93,25 +93,24 @@ def evaluate(settings: Settings, only: Sequence[int] = ()) -> tuple[list[Figures
 
 def figures_table(figures: Sequence[Figures], corpus: int, views: Sequence[str] = ("all", "unseen")) -> Table:
     """One line a version or baseline, one block a view."""
-    table = Table(
-        title=f"Held-out requests, full corpus of {corpus:,} items, exact search (Recall@k divides by min(k, targets))"
-    )
+    table = Table(title=f"held-out requests, full corpus of {corpus:,} items, exact search")
     for column in ("targets", "ranked by"):
-        table.add_column(column)
-    for column in ("requests", "Recall@10", "Recall@100", "NDCG@10", "MRR"):
-        table.add_column(column, justify="right")
+        table.add_column(column, no_wrap=True)
+    for column in ("requests", *_SHOWN.values()):
+        table.add_column(column, justify="right", no_wrap=True)
     for view in views:
         for row in (f for f in figures if f.view == view):
             table.add_row(
                 _VIEW_WORDS[view],
                 row.name,
                 f"{row.rows:,}",
-                *(f"{row.means[metric]:.4f}" for metric in METRICS),
+                *(f"{row.means[metric]:.4f}" for metric in _SHOWN),
             )
         table.add_section()
     return table
 
 
+_SHOWN = {"recall_at_10": "Recall@10", "recall_at_100": "@100", "ndcg_at_10": "NDCG@10"}
 _VIEW_WORDS = {
     "all": "all",
     "unseen": "new to the user",

@@ -14,12 +14,12 @@ import tensorflow as tf
 from towers.architecture import describe_architecture
 from towers.build import build_model, keyed_variables
 from towers.catalogue import Catalogue, encode_texts
-from towers.datasets import Batches, query_batches
+from towers.datasets import Batches
 from towers.encoder import load_encoder
+from towers.evaluation import evaluate_model
 from towers.examples import Requests, read_catalogue, read_requests
 from towers.export import export_towers
 from towers.loss import expected_slots
-from towers.metrics import evaluate_retrieval
 from towers.optimizer import RowAdam
 from towers.precision import choose_precision, make_strategy, with_loss_scaling
 from towers.progress import Progress
@@ -30,7 +30,7 @@ from towers.state import TrainingState, carry_state, check_architecture, load_st
 from towers.text_projection import principal_directions
 from towers.two_tower import TwoTower
 from towers.vocabulary import Vocabulary, load_vocabularies
-from transform.features import ITEM_ID_VOCABULARY, KNOWN_POSITIVES, TARGET_ITEMS
+from transform.features import ITEM_ID_VOCABULARY
 from transform.runtime import check_environment
 from transform.settings import FeatureSettings
 
@@ -164,45 +164,6 @@ def train(job: Job) -> dict[str, float]:
     path = Path(job.state_dir).parent / SUMMARY_FILE
     path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     return metrics
-
-
-def evaluate_model(
-    model: TwoTower, catalogue: Catalogue, requests: Requests, features: FeatureSettings
-) -> dict[str, float]:
-    """Full-corpus metrics of all rows of split eval, the evaluation views mixed as they come.
-
-    The items that a view leaves out are no candidates. The Evaluator's figures, view by view, are the official ones.
-    """
-    model.use_catalogue(catalogue, np.ones(len(catalogue.tokens), np.float32))
-    embed_items = tf.function(model.embed_catalogue_items, autograph=False, reduce_retracing=True)
-    embed_queries = tf.function(model.embed_queries, autograph=False, reduce_retracing=True)
-    items = np.concatenate(
-        [
-            embed_items(tf.constant(block)).numpy()
-            for block in np.array_split(catalogue.items, _parts(catalogue))
-        ]
-    )
-    queries = np.concatenate(
-        [embed_queries(batch).numpy() for batch in _constant(query_batches(requests, features))]
-    )
-    targets, known = requests.columns[TARGET_ITEMS], requests.columns[KNOWN_POSITIVES]
-    rows = np.flatnonzero(np.diff(targets.offsets))
-
-    def of(column: Any, row: int) -> np.ndarray:
-        return np.unique(column.values[column.offsets[row] : column.offsets[row + 1]]) - 1
-
-    result = evaluate_retrieval(
-        queries[rows], items, [of(targets, row) for row in rows], [of(known, row) for row in rows]
-    )
-    return result.means()
-
-
-def _constant(batches: Any) -> Any:
-    return ({name: tf.constant(value) for name, value in batch.items()} for batch in batches)
-
-
-def _parts(catalogue: Catalogue) -> int:
-    return max(1, -(-len(catalogue.items) // 4096))
 
 
 def _previous_state(job: Job, vocabularies: dict[str, Vocabulary]) -> TrainingState | None:

@@ -67,7 +67,7 @@ def test_evaluate_reports_the_figures_of_the_manifest_beside_baselines(loop):
     for metric, value in second.means.items():
         assert value == pytest.approx(manifest.metrics["view:all"][metric], abs=1e-6)
     names = {name for name, _ in of}
-    assert {"popularity", "own most frequent items", f"version {loop.first.version}"} <= names
+    assert {"popularity", "own most frequent", f"version {loop.first.version}"} <= names
     # The mini shop's users buy what they bought before; a model that has learnt anything sees that.
     assert second.means["recall_at_10"] > of["popularity", "all"].means["recall_at_10"]
 

@@ -1,0 +1,53 @@
+"""Full-corpus metrics of a model that is still in memory, for TensorBoard and the run's summary."""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from towers.catalogue import Catalogue
+from towers.datasets import query_batches
+from towers.examples import Requests
+from towers.metrics import evaluate_retrieval
+from towers.two_tower import TwoTower
+from transform.features import KNOWN_POSITIVES, TARGET_ITEMS
+from transform.settings import FeatureSettings
+
+
+def evaluate_model(
+    model: TwoTower, catalogue: Catalogue, requests: Requests, features: FeatureSettings
+) -> dict[str, float]:
+    """Full-corpus metrics of all rows of split eval, the evaluation views mixed as they come.
+
+    The items that a view leaves out are no candidates. The Evaluator's figures, view by view, are the official ones.
+    """
+    model.use_catalogue(catalogue, np.ones(len(catalogue.tokens), np.float32))
+    embed_items = tf.function(model.embed_catalogue_items, autograph=False, reduce_retracing=True)
+    embed_queries = tf.function(model.embed_queries, autograph=False, reduce_retracing=True)
+    items = np.concatenate(
+        [
+            embed_items(tf.constant(block)).numpy()
+            for block in np.array_split(catalogue.items, _parts(catalogue))
+        ]
+    )
+    queries = np.concatenate(
+        [embed_queries(batch).numpy() for batch in _constant(query_batches(requests, features))]
+    )
+    targets, known = requests.columns[TARGET_ITEMS], requests.columns[KNOWN_POSITIVES]
+    rows = np.flatnonzero(np.diff(targets.offsets))
+
+    def of(column: Any, row: int) -> np.ndarray:
+        return np.unique(column.values[column.offsets[row] : column.offsets[row + 1]]) - 1
+
+    result = evaluate_retrieval(
+        queries[rows], items, [of(targets, row) for row in rows], [of(known, row) for row in rows]
+    )
+    return result.means()
+
+
+def _constant(batches: Any) -> Any:
+    return ({name: tf.constant(value) for name, value in batch.items()} for batch in batches)
+
+
+def _parts(catalogue: Catalogue) -> int:
+    return max(1, -(-len(catalogue.items) // 4096))
