@@ -1,5 +1,6 @@
 """Which arithmetic the towers use: the `precision` setting, settled for the hardware at hand."""
 
+import functools
 from typing import Any, NamedTuple
 
 from towers.settings import TrainingSettings
@@ -73,5 +74,13 @@ def make_strategy(settings: TrainingSettings) -> Any:
 
     prepare_devices(settings)
     if tf.config.list_physical_devices("GPU"):
-        return tf.distribute.MirroredStrategy()
-    return tf.distribute.MirroredStrategy([f"CPU:{index}" for index in range(settings.replicas)])
+        return _mirrored(None)
+    return _mirrored(tuple(f"CPU:{index}" for index in range(settings.replicas)))
+
+
+@functools.lru_cache
+def _mirrored(devices: tuple[str, ...] | None) -> Any:
+    """One strategy a process: a second one would number its collective operations as the first one did, and clash."""
+    import tensorflow as tf
+
+    return tf.distribute.MirroredStrategy(devices)

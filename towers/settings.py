@@ -72,6 +72,13 @@ class ModelSettings(BaseModel):
         description="Share of requests of a training step whose event types and ages are hidden, as clients"
         " that only know ids send them.",
     )
+    made_up_queries: float = Field(
+        default=0.1,
+        ge=0,
+        lt=1,
+        description="Share of training pairs whose request is replaced by the text of their own item, so that search"
+        " works in a shop that has no query log.",
+    )
 
 
 class TrainingSettings(BaseModel):

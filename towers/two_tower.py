@@ -83,13 +83,27 @@ class TwoTower(keras.Model):
 
     def embed_catalogue_items(self, item: Any, training: bool = False) -> Any:
         """Encodes items of the catalogue by row: int32 [B] -> float32 [B, dimension]."""
-        if "text" in self._tables:
-            text = tf.gather(self._tables["text"], item)
-        else:
-            text = self.encoder(tf.gather(self._tables["tokens"], item), training=training)
+        text = self._encode_catalogue_texts(item, training)
         names = self.item_tower.features.rows
         features = {name: tf.gather(self._tables[name], item) for name in names}
         return self.embed_items(item, text, features, training=training)
+
+    def embed_texts(self, inputs: dict[str, Any], text: Any, training: bool = False) -> Any:
+        """Encodes requests that are a text and nothing else.
+
+        Args:
+          inputs: transformed query inputs, for the names and widths of the features; their values are not used.
+          text: float32 [B, E], encoded texts.
+          training: whether dropout is on.
+
+        Returns:
+          float32 [B, dimension].
+        """
+        nothing = {
+            name: tf.zeros([tf.shape(text)[0], value.shape[1] or 1], value.dtype)
+            for name, value in inputs.items()
+        }
+        return self._finish(self.query_tower(nothing, text, self.item_tower.ids, training=training))
 
     def call(self, batch: dict[str, Any], training: bool = False) -> dict[str, Any]:
         """Makes this replica's pairs and candidates.
@@ -111,8 +125,13 @@ class TwoTower(keras.Model):
             replicas = tf.distribute.get_strategy().num_replicas_in_sync
             drawn = tf.random.uniform([self.negatives // replicas], 1, self.item_count + 1, dtype=items.dtype)
             items = tf.concat([own, drawn], 0)
+        queries = tf.gather(self.embed_queries(batch, training=training), row)
+        if training and self.settings.made_up_queries:
+            made_up = tf.random.uniform([tf.shape(own)[0], 1]) < self.settings.made_up_queries
+            texts = self._encode_catalogue_texts(own, training)
+            queries = tf.where(made_up, self.embed_texts(batch, texts, training), queries)
         return {
-            "queries": tf.gather(self.embed_queries(batch, training=training), row),
+            "queries": queries,
             "row": row,
             "own": own,
             "weights": tf.gather_nd(batch["target_weights"], place),
@@ -145,6 +164,12 @@ class TwoTower(keras.Model):
             mask,
         )
         return total / tf.maximum(sum_over_replicas(tf.reduce_sum(y_pred["weights"])), 1e-9)
+
+    def _encode_catalogue_texts(self, item: Any, training: bool) -> Any:
+        """Texts of catalogue items by row: int32 [B] -> float32 [B, E]."""
+        if "text" in self._tables:
+            return tf.gather(self._tables["text"], item)
+        return self.encoder(tf.gather(self._tables["tokens"], item), training=training)
 
     def _finish(self, vectors: Any) -> Any:
         vectors = tf.cast(vectors, tf.float32)

@@ -16,7 +16,9 @@ ITEMS = 50
 FEATURES = FeatureSettings(user=(Feature(name="segment", kind="category"),))
 
 
-def vocabularies(items=ITEMS):
+def vocabularies():
+    items = ITEMS
+
     def of(name, keys, counts=None):
         return Vocabulary(name, tuple(keys), counts)
 

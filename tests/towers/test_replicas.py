@@ -11,7 +11,7 @@ from tests.tiny_encoder import write_tiny_preset
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """Loss and gradients of the same batch on one device and on two, each in a process of its own."""
+    """Loss and gradients of one batch on one device and on two; the latter's process then runs a second model."""
     folder = tmp_path_factory.mktemp("replicas")
     preset = write_tiny_preset(folder / "preset")
     command = [sys.executable, "-W", "ignore", "-m", "tests.towers.two_replicas"]

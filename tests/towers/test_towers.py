@@ -105,6 +105,25 @@ def test_vectors_are_float32_and_have_length_one_only_where_asked(preset, batch)
         assert np.allclose(lengths, 1.0, atol=1e-5) == normalize
 
 
+def rank_of_own_text(preset, share):
+    """Mean rank of an item when its own text is the query, after training on requests that say nothing of it."""
+    keras.utils.set_random_seed(0)
+    model = shop.model(preset, trainable="frozen", made_up_queries=share)
+    model.compile(optimizer=RowAdam(0.02))
+    model.fit(shop.batches().dataset(), steps_per_epoch=30, epochs=2, verbose=0)
+    rows = tf.range(1, shop.ITEMS + 1)
+    batch = next(shop.batches().stream())
+    queries = model.embed_texts(batch, model.encoder(tf.constant(shop.catalogue().tokens[1:])))
+    scores = np.asarray(queries) @ np.asarray(model.embed_catalogue_items(rows)).T
+    return (scores > np.diag(scores)[:, np.newaxis]).sum(axis=1).mean() + 1
+
+
+def test_made_up_queries_give_search_to_a_shop_without_a_query_log(preset):
+    # 50 items: by chance the mean rank is 25.5.
+    assert rank_of_own_text(preset, 0.5) < 10
+    assert rank_of_own_text(preset, 0.0) > 15, "negative control: without them the text means nothing"
+
+
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
 def test_training_lowers_the_loss_under_every_policy(preset, policy):
     keras.utils.set_random_seed(0)
