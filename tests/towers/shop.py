@@ -71,6 +71,7 @@ def catalogue(seed=1):
 
 
 def model(preset, policy="float32", trainable="last_layers", negatives=0, **settings):
+    settings = {"made_up_queries": 0.0} | settings
     encoder = load_encoder(EncoderSettings(preset=preset, trainable=trainable, last_layers=1), policy)
     built = build_model(
         FEATURES, ModelSettings(dimension=8, **settings), encoder, vocabularies(), policy, negatives
