@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from pipeline.cli import main
+from serving.bundle import versions
 from tests.pipeline.conftest import mini_profile
 
 
@@ -79,7 +80,7 @@ def test_span_that_is_not_there(capsys, shop):
     write_tiny_preset(shop / "encoder")
     line = refused(capsys, "run", "--profile", str(mini_profile(shop)), "--span", "9")
     assert "span 9 is not in" in line
-    assert not os.listdir(shop / "push")
+    assert versions(shop / "push") == []
 
 
 def test_too_many_unknown_items_stop_the_run_and_nothing_is_pushed(capsys, shop):
@@ -91,7 +92,7 @@ def test_too_many_unknown_items_stop_the_run_and_nothing_is_pushed(capsys, shop)
     line = refused(capsys, "run", "--profile", str(mini_profile(shop)))
     assert "InteractionGen stopped the run" in line
     assert "item_id is not in items" in line and "expected at most 1.00%" in line
-    assert not os.listdir(shop / "push")
+    assert versions(shop / "push") == []
 
 
 def test_port_in_use(capsys, tmp_path):
