@@ -80,7 +80,7 @@ def evaluate(settings: Settings, only: Sequence[int] = ()) -> tuple[list[Figures
     )
     rankings: dict[str, Ranking] = {
         "popularity": popularity(events, _DEPTH),
-        "popularity of 28 days": recent_popularity(events, _DEPTH),
+        "popularity, 28 days": recent_popularity(events, _DEPTH),
     }
     if (events["user_id"] != "").any():
         rankings["own most frequent"] = own_most_frequent(events, _DEPTH)
@@ -113,7 +113,7 @@ def figures_table(figures: Sequence[Figures], corpus: int, views: Sequence[str] 
 _SHOWN = {"recall_at_10": "Recall@10", "recall_at_100": "@100", "ndcg_at_10": "NDCG@10"}
 _VIEW_WORDS = {
     "all": "all",
-    "unseen": "new to the user",
+    "unseen": "new to user",
     "new_item": "new items",
     "tail_item": "tail items",
 }
