@@ -8,7 +8,7 @@ import tensorflow as tf
 from towers.catalogue import Catalogue
 from towers.datasets import query_batches
 from towers.examples import Requests
-from towers.metrics import evaluate_retrieval
+from towers.metrics import RetrievalMetrics, evaluate_retrieval
 from towers.two_tower import TwoTower
 from transform.features import HISTORY_ITEMS, KNOWN_POSITIVES, TARGET_ITEMS
 from transform.settings import FeatureSettings
@@ -20,6 +20,20 @@ def evaluate_model(
     """Full-corpus metrics of all rows of split eval, the evaluation views mixed as they come.
 
     The items that a view leaves out are no candidates. The Evaluator's figures, view by view, are the official ones.
+    """
+    return evaluate_requests(model, catalogue, requests, features).means()
+
+
+def evaluate_requests(
+    model: TwoTower, catalogue: Catalogue, requests: Requests, features: FeatureSettings
+) -> RetrievalMetrics:
+    """Full-corpus metrics of each row that has a target in the catalogue's vocabulary, in order.
+
+    Args:
+      model: built.
+      catalogue: every item; all of them are candidates.
+      requests: rows of split eval.
+      features: declared features.
     """
     model.use_catalogue(catalogue, np.ones(len(catalogue.tokens), np.float32))
     embed_items = tf.function(model.embed_catalogue_items, autograph=False, reduce_retracing=True)
@@ -47,14 +61,13 @@ def evaluate_model(
     def of(column: Any, row: int) -> np.ndarray:
         return np.unique(column.values[column.offsets[row] : column.offsets[row + 1]]) - 1
 
-    result = evaluate_retrieval(
+    return evaluate_retrieval(
         queries[rows],
         items,
         [of(targets, row) for row in rows],
         [of(known, row) for row in rows],
         [bonus[row] for row in rows],
     )
-    return result.means()
 
 
 def _parts(catalogue: Catalogue) -> int:
