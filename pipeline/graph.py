@@ -1,13 +1,15 @@
 """The whole pipeline on one screen."""
 
+import json
 import os
 
 import tensorflow_model_analysis as tfma  # noqa: F401  registers the evaluation protos that TFX serialises
 from tfx import v1 as tfx
 from tfx.proto import transform_pb2
 
-from pipeline.evaluator import RetrievalEvaluator, eval_config
+from pipeline.evaluator import eval_config
 from pipeline.example_validator import StrictExampleValidator
+from pipeline.gatekeeper import Gatekeeper
 from pipeline.index_validator import IndexValidator
 from pipeline.previous_push import PreviousPush
 from pipeline.pusher import Pusher
@@ -83,12 +85,14 @@ def create_pipeline(
         features=features,
         index=settings.index.model_dump_json(),
     )
-    evaluator = RetrievalEvaluator(
+    evaluator = tfx.components.Evaluator(
+        examples=examples, model=indexer.outputs["bundle"], example_splits=["eval"], eval_config=eval_config()
+    )
+    gatekeeper = Gatekeeper(
+        bundle=indexer.outputs["bundle"],
+        previous_push=previous.outputs["push"],
         examples=examples,
-        model=indexer.outputs["bundle"],
-        baseline_model=previous.outputs["push"],
-        example_splits=["eval"],
-        eval_config=eval_config(settings.gates),
+        gates=json.dumps([gate.model_dump() for gate in settings.gates]),
     )
     index_validator = IndexValidator(
         bundle=indexer.outputs["bundle"], examples=examples, index=settings.index.model_dump_json()
@@ -96,7 +100,7 @@ def create_pipeline(
     pusher = Pusher(
         bundle=indexer.outputs["bundle"],
         evaluation=evaluator.outputs["evaluation"],
-        model_blessing=evaluator.outputs["blessing"],
+        model_blessing=gatekeeper.outputs["blessing"],
         index_blessing=index_validator.outputs["blessing"],
         previous_push=previous.outputs["push"],
         push_dir=os.path.abspath(settings.paths.push_dir),
@@ -115,6 +119,7 @@ def create_pipeline(
             trainer,
             indexer,
             evaluator,
+            gatekeeper,
             index_validator,
             pusher,
         ],

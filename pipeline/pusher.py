@@ -8,7 +8,8 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
-from pipeline.evaluator import refusals, slice_metrics
+from pipeline.evaluator import slice_metrics
+from pipeline.gate_report import read_report
 from pipeline.previous_push import RECORD
 from serving import bundle as bundles
 
@@ -30,15 +31,13 @@ def Pusher(
     Args:
       bundle: what CatalogIndexer wrote.
       evaluation: TFMA's results; its metrics go into the manifest.
-      model_blessing: custom property `blessed` is 1 when every gate was cleared.
+      model_blessing: Gatekeeper's report.
       index_blessing: custom property `blessed` is 1 when the index kept its recall and latency.
       previous_push: becomes the parent in the manifest.
       pushed: `<uri>/push.json` holds version, path and the reasons of a refusal.
       push_dir: the directory of versions.
     """
-    reasons = []
-    if not model_blessing.get_int_custom_property("blessed"):
-        reasons += refusals(evaluation.uri) or ["the evaluator did not bless the candidate"]
+    reasons = list(read_report(model_blessing.uri).refusals)
     if not index_blessing.get_int_custom_property("blessed"):
         reasons.append(index_blessing.get_string_custom_property("reason"))
     version, path = 0, ""

@@ -21,7 +21,8 @@ COMPONENTS = [
     "Transform",
     "Trainer",
     "CatalogIndexer",
-    "RetrievalEvaluator",
+    "Evaluator",
+    "Gatekeeper",
     "IndexValidator",
     "Pusher",
 ]
