@@ -12,6 +12,7 @@ from pipeline.example_validator import StrictExampleValidator
 from pipeline.gatekeeper import Gatekeeper
 from pipeline.index_validator import IndexValidator
 from pipeline.previous_push import PreviousPush
+from pipeline.push_board import PushBoard
 from pipeline.pusher import Pusher
 from pipeline.settings import Settings
 from serving.catalog_indexer import CatalogIndexer
@@ -25,6 +26,7 @@ def create_pipeline(
     span: int = -1,
     previous_version: int = -1,
     input_fingerprint: str = "",
+    started: float = 0.0,
 ) -> tfx.dsl.Pipeline:
     """Wires every component; nothing flows back except the previous push.
 
@@ -34,7 +36,9 @@ def create_pipeline(
       span: newest span to use; -1 is the newest there is when the run starts.
       previous_version: version to start from; 0 starts anew, -1 is the newest when the run starts.
       input_fingerprint: changes when the data does, so that cached results are used only for the same data.
+      started: when the run started, seconds UTC, for the lineage; 0 where that is not known.
     """
+    root = os.path.abspath(settings.paths.pipeline_root)
     features = settings.features.model_dump_json()
     encoder = settings.encoder.model_dump_json()
 
@@ -99,13 +103,21 @@ def create_pipeline(
     )
     pusher = Pusher(
         bundle=indexer.outputs["bundle"],
+        examples=examples,
         evaluation=evaluator.outputs["evaluation"],
         model_blessing=gatekeeper.outputs["blessing"],
         index_blessing=index_validator.outputs["blessing"],
         previous_push=previous.outputs["push"],
         push_dir=os.path.abspath(settings.paths.push_dir),
+        started=started,
     )
-    root = os.path.abspath(settings.paths.pipeline_root)
+    board = PushBoard(
+        bundle=indexer.outputs["bundle"],
+        previous_push=previous.outputs["push"],
+        model_blessing=gatekeeper.outputs["blessing"],
+        pushed=pusher.outputs["pushed"],
+        log_dir=os.path.join(root, "tensorboard", "pushes"),
+    )
     return tfx.dsl.Pipeline(
         pipeline_name=settings.name,
         pipeline_root=root,
@@ -122,6 +134,7 @@ def create_pipeline(
             gatekeeper,
             index_validator,
             pusher,
+            board,
         ],
         enable_cache=True,
         metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(
