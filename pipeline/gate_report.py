@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -72,19 +73,19 @@ def read_report(directory: str) -> GateReport:
 
 
 def gates_table(judgements: Sequence[Judgement]) -> Table:
-    """One line a bar: gate, slice, rows, candidate, previous, change, interval, bar, verdict."""
-    table = Table(title="gates (change against the previous push on the same requests)")
-    for column in ("gate", "slice"):
-        table.add_column(column)
-    for column in ("rows", "candidate", "previous", "change", "interval", "bar"):
-        table.add_column(column, justify="right")
-    table.add_column("verdict")
+    """One line a bar: metric and slice, rows, candidate, previous, change, interval, lowest that is let through, verdict."""
+    title = "gates (change against the previous push on the same requests)"
+    table = Table(title=title, box=SIMPLE_HEAD, padding=0)  # fits a terminal of 80 characters
+    table.add_column("gate", min_width=len("recall_at_100"))
+    for column in ("rows", "candidate", "previous", "change", "interval", "at least"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
     for one in judgements:
-        interval = f"{_share(one.low)} to {_share(one.high)}" if one.low is not None else "-"
-        bar = f">= {one.limit:.4f}" if one.bar == "at_least" else f">= {-one.limit:+.1%}"
+        interval = f"{_share(one.low)}..{_share(one.high)}" if one.low is not None else "-"
+        bar = f"{one.limit:.4f}" if one.bar == "at_least" else f"{-one.limit:+.1%}"
+        where = ", ".join(part.split(":")[1] for part in reversed(one.slice.split(",")))
         table.add_row(
-            one.metric,
-            one.slice.replace(",", ", "),
+            f"{one.metric} on {where}",
             f"{one.rows:,}",
             _mean(one.candidate),
             _mean(one.previous),

@@ -4,6 +4,7 @@ import os
 from datetime import datetime, timezone
 from typing import NamedTuple
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -100,11 +101,12 @@ def _verdict(version: int | None, there: list[int]) -> str:
 
 def history_table(lineage: History) -> RenderableType:
     """One line a candidate, then why some were refused, then what could not be read."""
-    table = Table(title="candidates (metrics on the requests that were held out when each was judged)")
+    title = "candidates (metrics on the requests that were held out when each was judged)"
+    table = Table(title=title, box=SIMPLE_HEAD, padding=0)  # fits a terminal of 80 characters
     for column in ("version", "parent", "spans"):
         table.add_column(column, no_wrap=True)
     for column in ("examples", "seconds", *(f"{_SHOWN} {view}" for view in _VIEWS)):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", min_width=len(column.split()[-1]))
     table.add_column("verdict", no_wrap=True)
     notes = []
     for one in lineage.candidates:

@@ -1,11 +1,10 @@
 """Runs the graph on this machine with LocalDagRunner, showing progress and a table of what came out."""
 
 import datetime
-import json
 import logging
 import os
 import time
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from absl import logging as absl_logging
 from rich.console import Console
@@ -16,7 +15,6 @@ from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 from pipeline.gate_report import gates_table, read_report
 from pipeline.graph import create_pipeline
 from pipeline.lock import only_run
-from pipeline.pusher import REPORT
 from pipeline.run_report import Row, output_uris, run_report
 from pipeline.settings import Settings
 from serving.bundle import versions
@@ -90,9 +88,8 @@ def _run_alone(settings: Settings, root: str, span: int, console: Console) -> Ru
     rows = run_report(metadata_path, run_id)
     console.print(_table(rows))
     uris = output_uris(metadata_path, run_id)
-    push = _read_push(uris)
     console.print(gates_table(read_report(uris["Gatekeeper"]["blessing"]).judgements))
-    return RunResult(rows, push["version"], push["refused"], push["gates"], uris)
+    return RunResult(rows, *_verdict(uris), uris)
 
 
 def _run(pipeline: tfx_pipeline.Pipeline, run_id: str) -> None:
@@ -128,9 +125,14 @@ def _check_preset(preset: str) -> None:
         )
 
 
-def _read_push(uris: dict[str, dict[str, str]]) -> dict[str, Any]:
+def _verdict(uris: dict[str, dict[str, str]]) -> tuple[int | None, list[str], str]:
+    import json
+
+    from pipeline.pusher import REPORT
+
     with open(os.path.join(uris["Pusher"]["pushed"], REPORT), encoding="utf-8") as file:
-        return json.load(file)
+        report = json.load(file)
+    return report["version"], report["refused"], report["gates"]
 
 
 def _explain(error: BaseException, component: str, log_file: str) -> TandemError:
