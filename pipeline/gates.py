@@ -111,7 +111,7 @@ def _judge_value(
 def _judge_loss(
     gate: Gate, limit: float, now: NDArray[np.float64], before: NDArray[np.float64] | None
 ) -> Judgement:
-    """Refused: the loss is above the bar, and no loss at all lies outside the interval."""
+    """Refused: the loss is above the bar, and chance does not explain it."""
     if not len(now):
         return _judgement(gate, "lose_at_most", limit, now, before, "no rows")
     if before is None:
@@ -119,10 +119,19 @@ def _judge_loss(
     change = paired_bootstrap(now, before, confidence=gate.confidence)
     outcome: Outcome = "cleared"
     if change.mean < -limit - _ROUNDING:
-        outcome = "refused" if change.high < 0 else "unsure"
+        told = change.high < 0 and _enough(int((now != before).sum()), gate.confidence)
+        outcome = "refused" if told else "unsure"
     judgement = _judgement(gate, "lose_at_most", limit, now, before, outcome)
     shown = {name: value for name, value in zip(("change", "low", "high"), change, strict=True)}
     return judgement.model_copy(update={k: v if np.isfinite(v) else None for k, v in shown.items()})
+
+
+def _enough(changed: int, confidence: float) -> bool:
+    """Whether so few requests can show a loss at all: n coins all fall on one side with a chance of 2 ** -n.
+
+    A bootstrap of one request has an interval of no width, whatever it says.
+    """
+    return 2.0**-changed <= (1 - confidence) / 2
 
 
 def _judgement(

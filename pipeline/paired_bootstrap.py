@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SAMPLES = 2000
-_CELLS = 1 << 20  # picks held at once
+_CELLS = 1 << 20  # counts held at once
 
 
 class Change(NamedTuple):
@@ -49,22 +49,26 @@ def paired_bootstrap(
         raise ValueError(
             f"got values of shape {candidate.shape} and {previous.shape}, expected two equal [N], N >= 1"
         )
-    pairs = np.stack([candidate, previous]).astype(np.float64)
-    rows = len(candidate)
+    # Requests with the same two scores are alike: how often each kind is drawn is multinomial.
+    kinds, counts = np.unique(
+        np.stack([candidate, previous], axis=1).astype(np.float64), axis=0, return_counts=True
+    )
     random = np.random.default_rng(seed)
-    chunk = max(1, _CELLS // rows)
+    chunk = max(1, _CELLS // len(kinds))
     changes = []
     for start in range(0, samples, chunk):
-        picked = random.integers(0, rows, (min(chunk, samples - start), rows))
-        changes.append(_relative(*pairs[:, picked].mean(axis=2)))
+        drawn = random.multinomial(len(candidate), counts / len(candidate), min(chunk, samples - start))
+        changes.append(_relative(drawn @ kinds))
     tail = (1 - confidence) / 2
     # Outward, without interpolation: a resample may be infinite.
     ordered = np.concatenate(changes)
     low = np.quantile(ordered, tail, method="lower")
     high = np.quantile(ordered, 1 - tail, method="higher")
-    return Change(float(_relative(*pairs.mean(axis=1, keepdims=True))[0]), float(low), float(high))
+    return Change(float(_relative(counts[np.newaxis] @ kinds)[0]), float(low), float(high))
 
 
-def _relative(candidate: NDArray[np.float64], previous: NDArray[np.float64]) -> NDArray[np.float64]:
+def _relative(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[K, 2] sums of candidate and previous -> [K] relative changes."""
+    candidate, previous = sums.T
     from_nothing = np.where(candidate > 0, np.inf, 0.0)
     return np.divide(candidate - previous, previous, out=from_nothing, where=previous > 0)

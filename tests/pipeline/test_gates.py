@@ -67,6 +67,16 @@ def test_a_loss_that_chance_explains_is_named_but_not_refused(day, before):
     assert refusals(careful) == []
 
 
+@pytest.mark.parametrize(("rows", "outcome"), [(1, "unsure"), (5, "unsure"), (6, "refused"), (40, "refused")])
+def test_a_handful_of_requests_condemns_nobody(rows, outcome):
+    # All lose half, so every resample does; five coins on one side are chance once in 32, six once in 64 < 1 / 40.
+    few = Slices(*(np.full(rows, name) for name in ("all", "new", "without_query")))
+    previous = np.linspace(0.2, 0.6, rows)
+    judged = outcomes([gate(lose_at_most=0.1)], few, previous / 2, previous)
+    assert (judged[0].outcome, judged[0].change) == (outcome, pytest.approx(-0.5))
+    assert judged[0].high == pytest.approx(-0.5)
+
+
 def test_a_first_run_is_judged_by_absolute_bars_alone(day, before):
     judged = outcomes(GATES, day, before, None)
     assert [one.outcome for one in judged] == ["cleared", "first run", "first run"]

@@ -1,5 +1,7 @@
 """The paired interval: the oracle's to the last digit, the textbook's, much narrower than an unpaired one, and covering."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -34,21 +36,21 @@ def textbook_interval(candidate, previous):
     return np.array([ratio - 1 - half, ratio - 1 + half])
 
 
-def test_same_as_drawing_and_averaging_request_by_request():
-    random = np.random.default_rng(5)
-    candidate, previous = random.random(30), random.random(30)
-    got = paired_bootstrap(candidate, previous, samples=1000, seed=3)
+@pytest.mark.parametrize("confidence", [0.5, 0.8, 0.95])
+def test_interval_is_that_of_all_resamples_there_are(confidence):
+    candidate, previous = np.array([0.1, 0.6, 0.6, 0.0, 0.3]), np.array([0.2, 0.5, 0.5, 0.1, 0.9])
+    rows = itertools.product(range(5), repeat=5)  # 3,125 resamples of five requests, equally likely
     changes = []
-    draws = np.random.default_rng(3)
-    for _ in range(1000):
-        drawn = [int(draws.integers(0, 30)) for _ in range(30)]
-        now = sum(float(candidate[row]) for row in drawn) / 30
-        before = sum(float(previous[row]) for row in drawn) / 30
+    for drawn in rows:
+        now, before = sum(float(candidate[row]) for row in drawn), sum(float(previous[row]) for row in drawn)
         changes.append((now - before) / before)
     changes.sort()
-    # 1,000 sorted resamples: 2.5 % lies at position 0.025 * 999 = 24.975, outward 24; 97.5 % at 974.025, outward 975.
-    np.testing.assert_allclose([got.low, got.high], [changes[24], changes[975]], rtol=1e-12)
-    assert got.mean == pytest.approx(sum(candidate) / sum(previous) - 1, rel=1e-12)
+    got = paired_bootstrap(candidate, previous, confidence=confidence, samples=20_000)
+    assert got.mean == pytest.approx(1.6 / 2.2 - 1, rel=1e-12)
+    # 20,000 draws miss a share by at most 0.35 %: 3,125 * (share -+ 0.015) is four of these away on either side.
+    for end, share in ((got.low, (1 - confidence) / 2), (got.high, (1 + confidence) / 2)):
+        first, last = round(3125 * (share - 0.015)), round(3125 * (share + 0.015))
+        assert changes[max(first, 0)] - 1e-12 <= end <= changes[min(last, 3124)] + 1e-12
 
 
 def test_interval_is_the_textbook_one_and_an_unpaired_one_is_not(requests):
