@@ -124,3 +124,22 @@ def test_a_slice_the_previous_push_never_got_right_cannot_get_worse(day, before)
     judged = outcomes([gate(lose_at_most=0.0)], day, before, np.zeros_like(before))
     assert judged[0].outcome == "cleared"
     assert (judged[0].change, judged[0].low, judged[0].high) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("loss", "at_least", "at_most"), [(0.0, 0.0, 0.04), (0.05, 0.3, 0.7), (0.1, 0.95, 1.0)]
+)
+def test_rule_errs_as_seldom_as_the_decision_says(loss, at_least, at_most):
+    """A bar of 5 %, 300 requests, 100 days; without a loss a refusal is due in 2.5 of them at most, 0.04 is one more sigma."""
+    random = np.random.default_rng(1)
+    slices = Slices(*(np.full(300, name) for name in ("anchor", "returning", "without_query")))
+    bar = gate(view="anchor", lose_at_most=0.05)
+    refused = 0
+    for _ in range(100):
+        taste = random.beta(0.6, 2.6, 300)  # mean 0.19; users differ much more than two models do
+        hits = random.binomial(10, taste)
+        kept = random.binomial(hits, 0.88)
+        gained = random.poisson(10 * taste * (0.12 - loss))
+        candidate = np.minimum(kept + gained, 10) / 10
+        refused += outcomes([bar], slices, candidate, hits / 10)[0].outcome == "refused"
+    assert at_least <= refused / 100 <= at_most

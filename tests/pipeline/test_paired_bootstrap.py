@@ -47,7 +47,7 @@ def test_interval_is_that_of_all_resamples_there_are(confidence):
     changes.sort()
     got = paired_bootstrap(candidate, previous, confidence=confidence, samples=20_000)
     assert got.mean == pytest.approx(1.6 / 2.2 - 1, rel=1e-12)
-    # 20,000 draws miss a share by at most 0.35 %: 3,125 * (share -+ 0.015) is four of these away on either side.
+    # The standard error of a share of 20,000 draws is 0.35 % at most; 1.5 % are four of these.
     for end, share in ((got.low, (1 - confidence) / 2), (got.high, (1 + confidence) / 2)):
         first, last = round(3125 * (share - 0.015)), round(3125 * (share + 0.015))
         assert changes[max(first, 0)] - 1e-12 <= end <= changes[min(last, 3124)] + 1e-12
