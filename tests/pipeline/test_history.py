@@ -90,6 +90,17 @@ def test_torn_last_line_is_left_out_with_a_note_and_costs_no_other_line(push_dir
     assert [one.version for one in read.entries] == [5, None, 7] and read.broken == [3]
 
 
+def test_wherever_a_crash_cuts_the_file_every_line_before_is_read(push_dir):
+    log = Path(push_dir, push_log.LOG)
+    whole = log.read_bytes()
+    versions = [one.version for one in push_log.read(push_dir).entries]
+    ends = [place for place, byte in enumerate(whole) if byte == ord("\n")]
+    for cut in range(len(whole)):
+        log.write_bytes(whole[:cut])
+        whole_lines = sum(cut >= end for end in ends)
+        assert [one.version for one in push_log.read(push_dir).entries] == versions[:whole_lines]
+
+
 def test_line_that_only_lacks_its_end_is_whole(push_dir):
     log = Path(push_dir, push_log.LOG)
     log.write_bytes(log.read_bytes()[:-1])
