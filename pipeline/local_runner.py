@@ -74,7 +74,7 @@ def _run_alone(settings: Settings, root: str, span: int, console: Console) -> Ru
         span=span,
         previous_version=max(versions(settings.paths.push_dir), default=0),
         input_fingerprint=fingerprint(settings.data.dataset, span),
-        started=time.time(),
+        started=datetime.datetime.now().timestamp(),
     )
     run_id = datetime.datetime.now().strftime("%Y%m%dT%H%M%S.%f")
     with _Progress(
