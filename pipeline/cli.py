@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 
 from transform.errors import TandemError
 from transform.runtime import prepare_environment
@@ -48,14 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_profile(retrain)
     retrain.set_defaults(call=_retrain)
 
-    serve = commands.add_parser("serve", help="answer TensorFlow Serving clients from a push directory")
-    serve.add_argument("--push-dir", required=True, help="directory of pushed versions")
-    serve.add_argument("--port", type=int, required=True, help="TCP port; 0 takes a free one")
-    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
-    serve.add_argument(
-        "--model-name", default="retrieval", help="name that clients ask for (default: retrieval)"
-    )
-    serve.set_defaults(call=_serve)
+    _add_serve(commands)
 
     query = commands.add_parser(
         "query", help="ask a running server and print titles, scores, version, milliseconds"
@@ -133,6 +127,21 @@ def _add_encoder(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     take_in.set_defaults(call=_encoder_import)
 
 
+def _add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    serve = commands.add_parser("serve", help="answer TensorFlow Serving clients from a push directory")
+    serve.add_argument("--push-dir", required=True, help="directory of pushed versions")
+    serve.add_argument("--port", type=int, required=True, help="TCP port; 0 takes a free one")
+    serve.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
+    serve.add_argument("--model-name", help="name that clients ask for (default: retrieval)")
+    serve.add_argument(
+        "--max-in-flight", type=int, metavar="N", help="requests at once; more are refused (default: 64)"
+    )
+    serve.add_argument(
+        "--max-message-mb", type=int, metavar="MB", help="size of a request on the wire (default: 16)"
+    )
+    serve.set_defaults(call=_serve)
+
+
 def _settings(options: argparse.Namespace):  # type: ignore[no-untyped-def]
     from pipeline.settings import load_settings
 
@@ -205,8 +214,10 @@ def _say_verdict(result, push_dir: str) -> int:  # type: ignore[no-untyped-def]
 
 def _serve(options: argparse.Namespace) -> None:
     from serving.server import serve
+    from serving.server_options import ServerOptions
 
-    serve(options.push_dir, options.port, host=options.host, model_name=options.model_name)
+    given = {field.name: getattr(options, field.name, None) for field in fields(ServerOptions)}
+    serve(ServerOptions(**{name: value for name, value in given.items() if value is not None}))
 
 
 def _query(options: argparse.Namespace) -> None:

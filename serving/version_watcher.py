@@ -45,6 +45,7 @@ class VersionWatcher:
 
     Attributes:
       current: what answers now; readers take the reference once a request.
+      when_ready: called whenever a version has begun to answer.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class VersionWatcher:
     ) -> None:
         self.push_dir = Path(push_dir)
         self.current: LoadedBundle | None = None
+        self.when_ready: Callable[[], None] = lambda: None
         self._load = load
         self._poll_seconds = poll_seconds
         self._statuses: dict[int, VersionStatus] = {}
@@ -120,6 +122,7 @@ class VersionWatcher:
             return False
         before, self.current = self.current, loaded
         self._set(version, VersionStatus(State.AVAILABLE))
+        self.when_ready()
         if before is not None:
             self._set(before.manifest.version, VersionStatus(State.END))
             self._replaced = True

@@ -9,7 +9,6 @@ import tensorflow as tf
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
-    inference_pb2,
     model_service_pb2_grpc,
 )
 
@@ -110,12 +109,6 @@ def test_status_tells_which_version_is_available(address: str) -> None:
             with pytest.raises(grpc.RpcError) as caught:
                 stub.GetModelStatus(request, timeout=10)
             assert caught.value.code() == grpc.StatusCode.NOT_FOUND
-
-
-def test_rest_of_the_api_is_unimplemented(stub) -> None:
-    with pytest.raises(grpc.RpcError) as caught:
-        stub.MultiInference(inference_pb2.MultiInferenceRequest(), timeout=10)
-    assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
 
 
 def test_push_directory_that_is_a_file_is_refused(tmp_path: Path) -> None:

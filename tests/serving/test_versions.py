@@ -243,7 +243,10 @@ class RunningProcess:
     """`serve` in a process of its own."""
 
     def __init__(self, push_dir: Path) -> None:
-        code = f"from serving.server import serve; serve({str(push_dir)!r}, 0)"
+        code = (
+            "from serving.server import serve; from serving.server_options import ServerOptions;"
+            f" serve(ServerOptions({str(push_dir)!r}, 0))"
+        )
         self.process = subprocess.Popen(
             [sys.executable, "-c", code],
             cwd=ROOT,

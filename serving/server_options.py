@@ -1,0 +1,45 @@
+"""What a retrieval server is started with; knows nothing of TensorFlow, so that help and errors come at once."""
+
+import os
+from dataclasses import dataclass
+
+from serving.request_inputs import Limits
+from serving.settings import MODEL_NAME
+from transform.errors import TandemError
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """How one server runs.
+
+    Attributes:
+      push_dir: the directory of versions; may not be there yet.
+      port: of the gRPC API; 0 takes any that is free.
+      host: the interface to listen on.
+      model_name: the name that requests must give.
+      poll_seconds: how often the push directory is looked into.
+      limits: how large a request's tensors may be.
+      max_message_mb: how large a request may be on the wire, in MiB.
+      max_streams: calls under way at once on one connection; more wait at the client.
+      max_in_flight: requests that compute or wait for their turn; one more is refused at once.
+      workers: requests that compute at once; TensorFlow and ScaNN let go of the interpreter lock meanwhile.
+    """
+
+    push_dir: str | os.PathLike[str]
+    port: int
+    host: str = "127.0.0.1"
+    model_name: str = MODEL_NAME
+    poll_seconds: float = 1.0
+    limits: Limits = Limits()
+    max_message_mb: int = 16
+    max_streams: int = 128
+    max_in_flight: int = 64
+    workers: int = 16
+
+    def __post_init__(self) -> None:
+        for flag, value in (
+            ("--max-in-flight", self.max_in_flight),
+            ("--max-message-mb", self.max_message_mb),
+        ):
+            if value < 1:
+                raise TandemError(f"{flag} is {value}, expected at least 1.")
