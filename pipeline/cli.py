@@ -129,7 +129,12 @@ def _add_encoder(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def _add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     serve = commands.add_parser("serve", help="answer TensorFlow Serving clients from a push directory")
-    serve.add_argument("--push-dir", required=True, help="directory of pushed versions")
+    serve.add_argument("--push-dir", default="", help="directory of pushed versions")
+    serve.add_argument(
+        "--model-config-file",
+        metavar="FILE",
+        help="TensorFlow Serving's ModelServerConfig: which versions, and their labels (default: the newest)",
+    )
     serve.add_argument("--port", type=int, required=True, help="TCP port; 0 takes a free one")
     serve.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
     serve.add_argument("--model-name", help="name that clients ask for (default: retrieval)")

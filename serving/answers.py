@@ -5,13 +5,22 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import grpc
-from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, model_pb2, predict_pb2
+from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_management_pb2,
+    model_pb2,
+    predict_pb2,
+    status_pb2,
+)
 
 from serving.loaded_bundle import LoadedBundle
+from serving.model_config import served_model
 from serving.predict import predict
 from serving.request_gate import Caller, RequestGate
 from serving.request_inputs import Limits, RequestError
 from serving.version_watcher import VersionWatcher
+from transform.errors import TandemError
 
 logger = logging.getLogger("tandem.serving")
 
@@ -85,9 +94,9 @@ class Answers:
         def respond() -> get_model_status_pb2.GetModelStatusResponse:
             self._check_name(request.model_spec)
             statuses = self._watcher.statuses()
-            if request.model_spec.HasField("version"):
-                version = request.model_spec.version.value
-                statuses = {version: statuses[version]} if version in statuses else {}
+            chosen = self._chosen(request.model_spec)
+            if chosen is not None:
+                statuses = {chosen: statuses[chosen]} if chosen in statuses else {}
             if not statuses:
                 raise RequestError("NOT_FOUND", f"no such version of {self.model_name!r} was seen")
             response = get_model_status_pb2.GetModelStatusResponse()
@@ -99,6 +108,35 @@ class Answers:
 
         return _only_request_errors(respond)
 
+    def reload(
+        self, request: model_management_pb2.ReloadConfigRequest
+    ) -> model_management_pb2.ReloadConfigResponse:
+        """Serves other versions, or the same under other labels; returns when they are loaded.
+
+        Raises:
+          RequestError: INVALID_ARGUMENT, or FAILED_PRECONDITION where a label names no version that can be
+            served; both leave everything as it was.
+        """
+
+        def respond() -> model_management_pb2.ReloadConfigResponse:
+            try:
+                model = served_model(request.config)
+            except TandemError as error:
+                raise RequestError("INVALID_ARGUMENT", str(error)) from error
+            if model.name != self.model_name:
+                raise RequestError(
+                    "INVALID_ARGUMENT",
+                    f"the configuration names model {model.name[:100]!r}, expected {self.model_name!r}: another"
+                    " needs a server of its own",
+                )
+            try:
+                self._watcher.choose(model.choice)
+            except TandemError as error:
+                raise RequestError("FAILED_PRECONDITION", str(error)) from error
+            return model_management_pb2.ReloadConfigResponse(status=status_pb2.StatusProto())
+
+        return _only_request_errors(respond)
+
     def bundle(self, spec: model_pb2.ModelSpec) -> LoadedBundle:
         """The version that a request chooses.
 
@@ -106,20 +144,33 @@ class Answers:
           RequestError: NOT_FOUND, or UNAVAILABLE before the first version.
         """
         self._check_name(spec)
-        bundle = self._watcher.current
-        if bundle is None:
+        loaded = self._watcher.loaded
+        if not loaded:
             raise RequestError("UNAVAILABLE", self._watcher.why_unavailable())
-        if spec.HasField("version_label"):
-            raise RequestError(
-                "INVALID_ARGUMENT", f"version_label is {spec.version_label!r}, expected a version or none"
-            )
-        if spec.HasField("version") and spec.version.value != bundle.manifest.version:
+        chosen = self._chosen(spec) or max(loaded)
+        if chosen not in loaded:
+            label = f", which label {spec.version_label!r} stands for," if spec.version_label else ""
             raise RequestError(
                 "NOT_FOUND",
-                f"version {spec.version.value} of {self.model_name!r} is not loaded, expected"
-                f" {bundle.manifest.version} or none for the newest",
+                f"version {chosen} of {self.model_name!r}{label} is not loaded, expected"
+                f" {' or '.join(map(str, sorted(loaded)))}, or none for the newest",
             )
-        return bundle
+        return loaded[chosen]
+
+    def _chosen(self, spec: model_pb2.ModelSpec) -> int | None:
+        """The version that a request names, by number or by label."""
+        if spec.HasField("version"):
+            return int(spec.version.value)
+        if not spec.HasField("version_label"):
+            return None
+        labels = self._watcher.choice.labels
+        if spec.version_label not in labels:
+            known = f"one of {', '.join(sorted(labels))}" if labels else "a version: there are no labels"
+            raise RequestError(
+                "NOT_FOUND",
+                f"label {spec.version_label[:100]!r} of {self.model_name!r} is unknown, expected {known}",
+            )
+        return labels[spec.version_label]
 
     def _check_name(self, spec: model_pb2.ModelSpec) -> None:
         if spec.name != self.model_name:

@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from serving.grpc_server import add_services, make_server, report_health
+from serving.model_config import ServedModel, read_model_config
 from serving.request_gate import RequestGate
 from serving.server_options import ServerOptions
+from serving.settings import MODEL_NAME
+from serving.version_choice import NEWEST
 from transform.errors import TandemError
 
 if TYPE_CHECKING:
@@ -70,7 +73,6 @@ def serve(options: ServerOptions) -> None:
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: stopping.set())
     server = _start(options)
-    logger.info("listening on %s:%d (gRPC, model %r)", options.host, server.port, options.model_name)
     while not stopping.wait(1.0):
         pass
     logger.info("stopping: requests in flight finish")
@@ -79,7 +81,8 @@ def serve(options: ServerOptions) -> None:
 
 
 def _start(options: ServerOptions) -> RetrievalServer:
-    path = Path(options.push_dir)
+    model = _model(options)
+    path = Path(model.base_path)
     if path.exists() and not path.is_dir():
         raise TandemError(
             f"push directory {str(path)!r} is a file, expected a directory of versions: name another."
@@ -95,13 +98,30 @@ def _start(options: ServerOptions) -> RetrievalServer:
     gc.freeze()  # what is imported stays: collecting a replaced version need not look through it
     gate = RequestGate(options.max_in_flight, options.workers)
     watcher = VersionWatcher(
-        path, lambda directory: load_and_warm_up(directory, options.limits), options.poll_seconds
+        path,
+        lambda directory: load_and_warm_up(directory, options.limits),
+        options.poll_seconds,
+        model.choice,
     )
-    health = add_services(server, Answers(options.model_name, watcher, options.limits, gate))
+    health = add_services(server, Answers(model.name, watcher, options.limits, gate))
     watcher.when_ready = lambda: report_health(health, serving=True)
     server.start()
     watcher.start()
+    logger.info("listening on %s:%d (gRPC, model %r)", options.host, port, model.name)
     return RetrievalServer(server, watcher, health, port)
+
+
+def _model(options: ServerOptions) -> ServedModel:
+    if not options.model_config_file:
+        return ServedModel(options.model_name or MODEL_NAME, os.fspath(options.push_dir), NEWEST)
+    model = read_model_config(options.model_config_file)
+    push_dir = os.fspath(options.push_dir) or model.base_path
+    if not push_dir:
+        raise TandemError(
+            f"{options.model_config_file} has no base_path, expected the push directory: add it, or name one"
+            " with --push-dir."
+        )
+    return model._replace(base_path=push_dir)
 
 
 def _log_to_stderr() -> None:

@@ -4,7 +4,6 @@ import os
 from dataclasses import dataclass
 
 from serving.request_inputs import Limits
-from serving.settings import MODEL_NAME
 from transform.errors import TandemError
 
 
@@ -13,10 +12,11 @@ class ServerOptions:
     """How one server runs.
 
     Attributes:
-      push_dir: the directory of versions; may not be there yet.
+      push_dir: the directory of versions; may not be there yet. "": the configuration's base_path.
       port: of the gRPC API; 0 takes any that is free.
       host: the interface to listen on.
-      model_name: the name that requests must give.
+      model_name: the name that requests must give; "": the configuration's, or `MODEL_NAME` without one.
+      model_config_file: TensorFlow Serving's `ModelServerConfig` as text; "": the newest version is served.
       poll_seconds: how often the push directory is looked into.
       limits: how large a request's tensors may be.
       max_message_mb: how large a request may be on the wire, in MiB.
@@ -28,7 +28,8 @@ class ServerOptions:
     push_dir: str | os.PathLike[str]
     port: int
     host: str = "127.0.0.1"
-    model_name: str = MODEL_NAME
+    model_name: str = ""
+    model_config_file: str = ""
     poll_seconds: float = 1.0
     limits: Limits = Limits()
     max_message_mb: int = 16
@@ -37,6 +38,13 @@ class ServerOptions:
     workers: int = 16
 
     def __post_init__(self) -> None:
+        if not self.push_dir and not self.model_config_file:
+            raise TandemError("no push directory is named: name one with --push-dir or --model-config-file.")
+        if self.model_name and self.model_config_file:
+            raise TandemError(
+                f"--model-name is {self.model_name!r} and --model-config-file names the model, too: leave"
+                " out one of them."
+            )
         for flag, value in (
             ("--max-in-flight", self.max_in_flight),
             ("--max-message-mb", self.max_message_mb),

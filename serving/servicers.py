@@ -7,6 +7,7 @@ import grpc
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
+    model_management_pb2,
     model_service_pb2_grpc,
     predict_pb2,
     prediction_service_pb2_grpc,
@@ -71,7 +72,7 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
 
 
 class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
-    """GetModelStatus; a change of configuration is answered as unimplemented."""
+    """GetModelStatus and HandleReloadConfigRequest."""
 
     def __init__(self, answers: Answers) -> None:
         self._answers = answers
@@ -81,6 +82,12 @@ class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
     ) -> get_model_status_pb2.GetModelStatusResponse:
         """The state of every version seen, newest first."""
         return _answer(lambda: self._answers.status(request), context)
+
+    def HandleReloadConfigRequest(
+        self, request: model_management_pb2.ReloadConfigRequest, context: grpc.ServicerContext
+    ) -> model_management_pb2.ReloadConfigResponse:
+        """Changes which versions are served, and their labels."""
+        return _answer(lambda: self._answers.reload(request), context)
 
 
 def _answer(respond: Callable[[], Response], context: grpc.ServicerContext) -> Response:

@@ -39,7 +39,7 @@ def nonsense() -> dict[str, tuple[predict_pb2.PredictRequest, str, str]]:
         "model": (request_of(name="ranking", query=["mug"]), "NOT_FOUND",
             "'ranking' is not served, expected 'retrieval'"),
         "version": (version, "NOT_FOUND", "version 6 .* is not loaded, expected 7"),
-        "label": (label, bad, "version_label is 'canary'"),
+        "label": (label, "NOT_FOUND", "label 'canary' of 'retrieval' is unknown, expected a version"),
         "signature": (request_of("classify", query=["mug"]), bad,
             "'classify' is unknown, expected one of embed_item, "),
         "output": (output, bad, "output 'price' is unknown .* expected some of item_ids, scores"),
