@@ -34,6 +34,7 @@ setup(
         "grpcio>=1.60",
         "grpcio-health-checking>=1.48.2,<1.49",
         "grpcio-reflection>=1.48.2,<1.49",
+        "prometheus-client>=0.20",
         "protobuf>=3.20.3,<4",
         "numpy>=1.26,<2",
         "pandas>=1.5.3,<2",

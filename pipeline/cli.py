@@ -144,6 +144,13 @@ def _add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     serve.add_argument(
         "--max-message-mb", type=int, metavar="MB", help="size of a request on the wire (default: 16)"
     )
+    serve.add_argument(
+        "--metrics-port", type=int, metavar="PORT", help="Prometheus metrics over HTTP (default: none)"
+    )
+    serve.add_argument("--request-log", metavar="FILE", help='a JSON line a call; "-" is standard output')
+    serve.add_argument(
+        "--log-inputs", action="store_true", help="with queries and user features in the request log"
+    )
     serve.set_defaults(call=_serve)
 
 

@@ -1,8 +1,9 @@
 """What the server answers, whichever way it was asked: gRPC and REST share these functions."""
 
 import logging
+import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc
 from tensorflow_serving.apis import (
@@ -16,6 +17,7 @@ from tensorflow_serving.apis import (
 
 from serving.loaded_bundle import LoadedBundle
 from serving.model_config import served_model
+from serving.observed import Observed, Observer
 from serving.predict import predict
 from serving.request_gate import Caller, RequestGate
 from serving.request_inputs import Limits, RequestError
@@ -34,10 +36,19 @@ class Answers:
 
     Attributes:
       model_name: the name that requests must give.
+      observe: told of every call when it has ended.
     """
 
-    def __init__(self, model_name: str, watcher: VersionWatcher, limits: Limits, gate: RequestGate) -> None:
+    def __init__(
+        self,
+        model_name: str,
+        watcher: VersionWatcher,
+        limits: Limits,
+        gate: RequestGate,
+        observe: Observer = lambda _: None,
+    ) -> None:
         self.model_name = model_name
+        self.observe = observe
         self._watcher = watcher
         self._limits = limits
         self._gate = gate
@@ -55,10 +66,10 @@ class Answers:
             response.model_spec.name = self.model_name
             return response
 
-        return _only_request_errors(respond)
+        return self._observed("Predict", caller, request, respond)
 
     def metadata(
-        self, request: get_model_metadata_pb2.GetModelMetadataRequest
+        self, request: get_model_metadata_pb2.GetModelMetadataRequest, caller: Caller
     ) -> get_model_metadata_pb2.GetModelMetadataResponse:
         """Describes the signatures: a `SignatureDefMap` under `signature_def`.
 
@@ -80,10 +91,10 @@ class Answers:
             response.metadata[SIGNATURE_DEF].Pack(definitions)
             return response
 
-        return _only_request_errors(respond)
+        return self._observed("GetModelMetadata", caller, request, respond)
 
     def status(
-        self, request: get_model_status_pb2.GetModelStatusRequest
+        self, request: get_model_status_pb2.GetModelStatusRequest, caller: Caller
     ) -> get_model_status_pb2.GetModelStatusResponse:
         """The state of every version seen, newest first, or of the one that is asked for.
 
@@ -106,10 +117,10 @@ class Answers:
                 entry.status.error_message = status.error
             return response
 
-        return _only_request_errors(respond)
+        return self._observed("GetModelStatus", caller, request, respond)
 
     def reload(
-        self, request: model_management_pb2.ReloadConfigRequest
+        self, request: model_management_pb2.ReloadConfigRequest, caller: Caller
     ) -> model_management_pb2.ReloadConfigResponse:
         """Serves other versions, or the same under other labels; returns when they are loaded.
 
@@ -135,7 +146,7 @@ class Answers:
                 raise RequestError("FAILED_PRECONDITION", str(error)) from error
             return model_management_pb2.ReloadConfigResponse(status=status_pb2.StatusProto())
 
-        return _only_request_errors(respond)
+        return self._observed("HandleReloadConfigRequest", caller, request, respond)
 
     def bundle(self, spec: model_pb2.ModelSpec) -> LoadedBundle:
         """The version that a request chooses.
@@ -178,12 +189,22 @@ class Answers:
                 "NOT_FOUND", f"model {spec.name[:100]!r} is not served, expected {self.model_name!r}"
             )
 
-
-def _only_request_errors(respond: Callable[[], Response]) -> Response:
-    try:
-        return respond()
-    except RequestError:
-        raise
-    except Exception as error:
-        logger.exception("a request failed")
-        raise RequestError("INTERNAL", f"{type(error).__name__}; the server's log says more") from error
+    def _observed(
+        self, method: str, caller: Caller, request: Any, respond: Callable[[], Response]
+    ) -> Response:
+        started = time.perf_counter()
+        error, response = None, None
+        try:
+            response = respond()
+            return response
+        except RequestError as refusal:
+            error = refusal
+            raise
+        except Exception as fault:
+            logger.exception("a request failed")
+            error = RequestError("INTERNAL", f"{type(fault).__name__}; the server's log says more")
+            raise error from fault
+        finally:
+            status, message = (error.status, error.message) if error else ("OK", "")
+            seconds = time.perf_counter() - started
+            self.observe(Observed(method, caller.entrypoint, status, seconds, request, response, message))

@@ -1,4 +1,4 @@
-"""The retrieval server: TensorFlow Serving's gRPC API over the newest bundle of a push directory."""
+"""The retrieval server: TensorFlow Serving's API over the versions of a push directory."""
 
 import gc
 import logging
@@ -6,21 +6,21 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import grpc
+from typing import Any
 
 from serving.grpc_server import add_services, make_server, report_health
+from serving.http_server import HttpServer
 from serving.model_config import ServedModel, read_model_config
+from serving.monitoring import Monitoring, metrics_handler
+from serving.observed import Observed, Observer
 from serving.request_gate import RequestGate
+from serving.request_log import RequestLog
 from serving.server_options import ServerOptions
 from serving.settings import MODEL_NAME
 from serving.version_choice import NEWEST
 from transform.errors import TandemError
-
-if TYPE_CHECKING:
-    from grpc_health.v1.health import HealthServicer
 
 logger = logging.getLogger("tandem.serving")
 
@@ -29,23 +29,77 @@ _DRAIN_SECONDS = 10.0
 
 
 class RetrievalServer:
-    """A server that has its port and, sooner or later, a version to answer from.
+    """A server that has its ports and, sooner or later, a version to answer from.
 
     Attributes:
-      port: the port it listens on.
+      port: the gRPC port it listens on.
+      metrics_port: the port of its metrics; none where they were not asked for.
     """
 
-    def __init__(self, server: grpc.Server, watcher: Any, health: "HealthServicer", port: int) -> None:
-        self._server = server
-        self._watcher = watcher
-        self._health = health
-        self.port = port
+    def __init__(self, options: ServerOptions) -> None:
+        """Binds the ports.
+
+        Raises:
+          TandemError: a file cannot be used, a port is in use, or the push directory is a file.
+        """
+        model = _model(options)
+        path = Path(model.base_path)
+        if path.exists() and not path.is_dir():
+            raise TandemError(
+                f"push directory {str(path)!r} is a file, expected a directory of versions: name another."
+            )
+        self._server, self.port = make_server(options)
+
+        import tensorflow_text  # noqa: F401  imported here so that it is frozen, too
+
+        from serving.answers import Answers
+        from serving.ready_bundle import load_and_warm_up
+        from serving.version_watcher import VersionWatcher
+
+        gc.freeze()  # what is imported stays: collecting a replaced version need not look through it
+        gate = RequestGate(options.max_in_flight, options.workers)
+        self._watcher = VersionWatcher(
+            path,
+            lambda directory: load_and_warm_up(directory, options.limits),
+            options.poll_seconds,
+            model.choice,
+        )
+        monitoring = Monitoring(model.name, self._watcher, gate)
+        observers = [monitoring.observe]
+        if options.request_log:
+            observers.append(RequestLog(options.request_log, model.name, options.log_inputs).observe)
+        answers = Answers(model.name, self._watcher, options.limits, gate, _all(observers))
+        self._health = add_services(self._server, answers)
+        self._watcher.when_ready = lambda: report_health(self._health, serving=True)
+        self._http: list[HttpServer] = []
+        self.metrics_port = self._listen(
+            options, "--metrics-port", options.metrics_port, metrics_handler(monitoring.registry)
+        )
+        logger.info("listening on %s:%d (gRPC, model %r)", options.host, self.port, model.name)
+
+    def start(self) -> None:
+        """Begins to answer: UNAVAILABLE until a version is loaded."""
+        self._server.start()
+        for server in self._http:
+            server.start()
+        self._watcher.start()
 
     def stop(self, drain_seconds: float = _DRAIN_SECONDS) -> None:
         """Takes no new request, lets those in flight finish, and returns when all is over."""
         self._health.enter_graceful_shutdown()
         self._watcher.stop()
-        self._server.stop(drain_seconds).wait()
+        stopping = self._server.stop(drain_seconds)
+        for server in self._http:
+            server.stop(drain_seconds)
+        stopping.wait()
+
+    def _listen(self, options: ServerOptions, flag: str, port: int | None, handler: Any) -> int | None:
+        if port is None:
+            return None
+        server = HttpServer((options.host, port), handler, flag)
+        self._http.append(server)
+        logger.info("listening on %s:%d (HTTP, %s)", options.host, server.port, flag)
+        return server.port
 
 
 def start(push_dir: str | os.PathLike[str], port: int, **settings: Any) -> RetrievalServer:
@@ -57,22 +111,25 @@ def start(push_dir: str | os.PathLike[str], port: int, **settings: Any) -> Retri
       **settings: other fields of `ServerOptions`.
 
     Raises:
-      TandemError: an option is wrong, the port is in use, or the push directory is a file.
+      TandemError: an option is wrong, a port is in use, or the push directory is a file.
     """
-    return _start(ServerOptions(push_dir, port, **settings))
+    server = RetrievalServer(ServerOptions(push_dir, port, **settings))
+    server.start()
+    return server
 
 
 def serve(options: ServerOptions) -> None:
     """Serves until SIGTERM or SIGINT, then drains and returns; logs to standard error.
 
     Raises:
-      TandemError: the port is in use, or the push directory is a file.
+      TandemError: a file cannot be used, a port is in use, or the push directory is a file.
     """
     _log_to_stderr()
     stopping = threading.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: stopping.set())
-    server = _start(options)
+    server = RetrievalServer(options)
+    server.start()
     while not stopping.wait(1.0):
         pass
     logger.info("stopping: requests in flight finish")
@@ -80,35 +137,12 @@ def serve(options: ServerOptions) -> None:
     logger.info("stopped")
 
 
-def _start(options: ServerOptions) -> RetrievalServer:
-    model = _model(options)
-    path = Path(model.base_path)
-    if path.exists() and not path.is_dir():
-        raise TandemError(
-            f"push directory {str(path)!r} is a file, expected a directory of versions: name another."
-        )
-    server, port = make_server(options)
+def _all(observers: Iterable[Observer]) -> Observer:
+    def observe(observed: Observed) -> None:
+        for observer in observers:
+            observer(observed)
 
-    import tensorflow_text  # noqa: F401  imported here so that it is frozen, too
-
-    from serving.answers import Answers
-    from serving.ready_bundle import load_and_warm_up
-    from serving.version_watcher import VersionWatcher
-
-    gc.freeze()  # what is imported stays: collecting a replaced version need not look through it
-    gate = RequestGate(options.max_in_flight, options.workers)
-    watcher = VersionWatcher(
-        path,
-        lambda directory: load_and_warm_up(directory, options.limits),
-        options.poll_seconds,
-        model.choice,
-    )
-    health = add_services(server, Answers(model.name, watcher, options.limits, gate))
-    watcher.when_ready = lambda: report_health(health, serving=True)
-    server.start()
-    watcher.start()
-    logger.info("listening on %s:%d (gRPC, model %r)", options.host, port, model.name)
-    return RetrievalServer(server, watcher, health, port)
+    return observe
 
 
 def _model(options: ServerOptions) -> ServedModel:

@@ -22,6 +22,9 @@ class ServerOptions:
       max_message_mb: how large a request may be on the wire, in MiB.
       max_streams: calls under way at once on one connection; more wait at the client.
       max_in_flight: requests that compute or wait for their turn; one more is refused at once.
+      metrics_port: of Prometheus metrics over HTTP; 0 takes any that is free, none: no metrics.
+      request_log: file for a JSON line a call, "-" for standard output; "": no such log.
+      log_inputs: whether that log holds what clients wrote: queries, histories, user features.
       workers: requests that compute at once; TensorFlow and ScaNN let go of the interpreter lock meanwhile.
     """
 
@@ -35,6 +38,9 @@ class ServerOptions:
     max_message_mb: int = 16
     max_streams: int = 128
     max_in_flight: int = 64
+    metrics_port: int | None = None
+    request_log: str = ""
+    log_inputs: bool = False
     workers: int = 16
 
     def __post_init__(self) -> None:
@@ -45,6 +51,8 @@ class ServerOptions:
                 f"--model-name is {self.model_name!r} and --model-config-file names the model, too: leave"
                 " out one of them."
             )
+        if self.log_inputs and not self.request_log:
+            raise TandemError("--log-inputs is given without --request-log: name the file, or leave it out.")
         for flag, value in (
             ("--max-in-flight", self.max_in_flight),
             ("--max-message-mb", self.max_message_mb),

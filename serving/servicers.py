@@ -56,7 +56,7 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
         self, request: get_model_metadata_pb2.GetModelMetadataRequest, context: grpc.ServicerContext
     ) -> get_model_metadata_pb2.GetModelMetadataResponse:
         """Describes the signatures."""
-        return _answer(lambda: self._answers.metadata(request), context)
+        return _answer(lambda: self._answers.metadata(request, GrpcCaller(context)), context)
 
     def Classify(self, request: Any, context: grpc.ServicerContext) -> NoReturn:
         """Not offered: retrieval has no classes."""
@@ -81,13 +81,13 @@ class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
         self, request: get_model_status_pb2.GetModelStatusRequest, context: grpc.ServicerContext
     ) -> get_model_status_pb2.GetModelStatusResponse:
         """The state of every version seen, newest first."""
-        return _answer(lambda: self._answers.status(request), context)
+        return _answer(lambda: self._answers.status(request, GrpcCaller(context)), context)
 
     def HandleReloadConfigRequest(
         self, request: model_management_pb2.ReloadConfigRequest, context: grpc.ServicerContext
     ) -> model_management_pb2.ReloadConfigResponse:
         """Changes which versions are served, and their labels."""
-        return _answer(lambda: self._answers.reload(request), context)
+        return _answer(lambda: self._answers.reload(request, GrpcCaller(context)), context)
 
 
 def _answer(respond: Callable[[], Response], context: grpc.ServicerContext) -> Response:

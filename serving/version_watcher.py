@@ -49,6 +49,7 @@ class VersionWatcher:
       loaded: version -> what answers now; never empty again once it is not, and replaced, not changed:
         readers take the reference once a request.
       swaps: how many times the newest loaded version has become another one.
+      refusals: how many versions did not load.
       when_ready: called whenever a version has begun to answer.
     """
 
@@ -63,6 +64,7 @@ class VersionWatcher:
         self.choice = choice
         self.loaded: Mapping[int, LoadedBundle] = {}
         self.swaps = 0
+        self.refusals = 0
         self.when_ready: Callable[[], None] = lambda: None
         self._load = load
         self._poll_seconds = poll_seconds
@@ -151,6 +153,7 @@ class VersionWatcher:
         except Exception as error:
             line = str(error).splitlines()[0] if str(error) else type(error).__name__
             self._set(version, VersionStatus(State.END, line))
+            self.refusals += 1
             stays = f"version {before.manifest.version} stays" if before else "none is loaded"
             expected = isinstance(error, TandemError)
             logger.error("version %d refused, %s: %s", version, stays, line, exc_info=not expected)
