@@ -151,6 +151,15 @@ def _add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     serve.add_argument(
         "--log-inputs", action="store_true", help="with queries and user features in the request log"
     )
+    serve.add_argument("--tls-cert", metavar="PEM", help="the server's certificate (default: no TLS)")
+    serve.add_argument("--tls-key", metavar="PEM", help="its private key")
+    serve.add_argument("--tls-client-ca", metavar="PEM", help="clients must show a certificate of this root")
+    serve.add_argument(
+        "--tokens", metavar="FILE", help="lines 'query TOKEN' and 'admin TOKEN' (default: none)"
+    )
+    serve.add_argument(
+        "--insecure", action="store_true", help="allow a --host that others reach without TLS and tokens"
+    )
     serve.set_defaults(call=_serve)
 
 

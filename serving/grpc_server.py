@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+from serving.grpc_access import GrpcAccess
 from serving.server_options import ServerOptions
 from transform.errors import TandemError
 
@@ -15,10 +16,19 @@ if TYPE_CHECKING:
 
 # Beyond the requests in flight: threads that answer health and status, and refuse what is one too many.
 _SPARE_THREADS = 8
+# Calls that may be known beyond that; gRPC itself refuses one more, which keeps the memory bounded.
+_SPARE_CALLS = 256
 
 
-def make_server(options: ServerOptions) -> tuple[grpc.Server, int]:
+def make_server(
+    options: ServerOptions, access: GrpcAccess, credentials: grpc.ServerCredentials | None
+) -> tuple[grpc.Server, int]:
     """A server that has its port and answers nothing yet.
+
+    Args:
+      options: where it listens, and its limits.
+      access: sees every call first.
+      credentials: for TLS.
 
     Returns:
       The server and its port.
@@ -29,6 +39,8 @@ def make_server(options: ServerOptions) -> tuple[grpc.Server, int]:
     size = options.max_message_mb << 20
     server = grpc.server(
         futures.ThreadPoolExecutor(options.max_in_flight + _SPARE_THREADS, thread_name_prefix="request"),
+        interceptors=[access],
+        maximum_concurrent_rpcs=options.max_in_flight + _SPARE_CALLS,
         options=[
             ("grpc.so_reuseport", 0),
             ("grpc.max_receive_message_length", size),
@@ -36,7 +48,7 @@ def make_server(options: ServerOptions) -> tuple[grpc.Server, int]:
             ("grpc.max_concurrent_streams", options.max_streams),
         ],
     )
-    return server, _bind(server, options)
+    return server, _bind(server, options, credentials)
 
 
 def add_services(server: grpc.Server, answers: "Answers") -> "HealthServicer":
@@ -79,10 +91,14 @@ def report_health(servicer: "HealthServicer", serving: bool) -> None:
         servicer.set(service, state)
 
 
-def _bind(server: grpc.Server, options: ServerOptions) -> int:
-    address = f"{options.host}:{options.port}"
+def _bind(server: grpc.Server, options: ServerOptions, credentials: grpc.ServerCredentials | None) -> int:
+    host = f"[{options.host}]" if ":" in options.host else options.host
+    address = f"{host}:{options.port}"
     try:
-        bound = int(server.add_insecure_port(address))
+        if credentials is None:
+            bound = int(server.add_insecure_port(address))
+        else:
+            bound = int(server.add_secure_port(address, credentials))
     except RuntimeError:
         bound = 0
     if not bound:

@@ -46,7 +46,11 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class HttpServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
-    """Listens at once, answers after `start`."""
+    """Listens at once, answers after `start`.
+
+    Attributes:
+      port: that it listens on.
+    """
 
     daemon_threads = True
     allow_reuse_address = True
@@ -55,7 +59,6 @@ class HttpServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
     def __init__(
         self,
         address: tuple[str, int],
-        handler: type[BaseHTTPRequestHandler],
         flag: str,
         tls: ssl.SSLContext | None = None,
         connections: int = 64,
@@ -64,7 +67,6 @@ class HttpServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
 
         Args:
           address: host and port; port 0 takes any that is free.
-          handler: answers one connection's requests; finds this server as `self.server`.
           flag: names the port in an error.
           tls: for HTTPS.
           connections: open at once; one more is closed.
@@ -78,7 +80,7 @@ class HttpServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
         self._answering = 0
         self._lock = threading.Lock()
         try:
-            super().__init__(address, handler)
+            super().__init__(address, BaseHTTPRequestHandler)
         except (OSError, OverflowError) as error:
             raise TandemError(
                 f"{address[0]}:{address[1]} cannot be listened on, expected a free port of this machine: stop"
@@ -89,8 +91,9 @@ class HttpServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
             target=self.serve_forever, args=(0.1,), name=f"http {flag}", daemon=True
         )
 
-    def start(self) -> None:
-        """Begins to answer, on a thread of its own."""
+    def start(self, handler: type[Handler]) -> None:
+        """Begins to answer with a handler, on a thread of its own."""
+        self.RequestHandlerClass = handler
         self._thread.start()
 
     def stop(self, drain_seconds: float) -> None:

@@ -10,16 +10,21 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from serving.access import Access, read_tokens
+from serving.grpc_access import GrpcAccess
 from serving.grpc_server import add_services, make_server, report_health
 from serving.http_server import HttpServer
 from serving.model_config import ServedModel, read_model_config
 from serving.monitoring import Monitoring, metrics_handler
 from serving.observed import Observed, Observer
+from serving.ready_bundle import load_and_warm_up
 from serving.request_gate import RequestGate
 from serving.request_log import RequestLog
 from serving.server_options import ServerOptions
 from serving.settings import MODEL_NAME
+from serving.tls import Tls, read_tls
 from serving.version_choice import NEWEST
+from serving.version_watcher import VersionWatcher
 from transform.errors import TandemError
 
 logger = logging.getLogger("tandem.serving")
@@ -48,15 +53,6 @@ class RetrievalServer:
             raise TandemError(
                 f"push directory {str(path)!r} is a file, expected a directory of versions: name another."
             )
-        self._server, self.port = make_server(options)
-
-        import tensorflow_text  # noqa: F401  imported here so that it is frozen, too
-
-        from serving.answers import Answers
-        from serving.ready_bundle import load_and_warm_up
-        from serving.version_watcher import VersionWatcher
-
-        gc.freeze()  # what is imported stays: collecting a replaced version need not look through it
         gate = RequestGate(options.max_in_flight, options.workers)
         self._watcher = VersionWatcher(
             path,
@@ -64,24 +60,34 @@ class RetrievalServer:
             options.poll_seconds,
             model.choice,
         )
-        monitoring = Monitoring(model.name, self._watcher, gate)
-        observers = [monitoring.observe]
+        self._monitoring = Monitoring(model.name, self._watcher, gate)
+        observers = [self._monitoring.observe]
         if options.request_log:
             observers.append(RequestLog(options.request_log, model.name, options.log_inputs).observe)
-        answers = Answers(model.name, self._watcher, options.limits, gate, _all(observers))
+        observe = _all(observers)
+        access = Access(read_tokens(options.tokens) if options.tokens else None)
+        tls = read_tls(options.tls_cert, options.tls_key, options.tls_client_ca) if options.tls_cert else None
+        self._server, self.port = make_server(
+            options, GrpcAccess(access, observe), tls.credentials if tls else None
+        )
+        self._metrics = _listen("--metrics-port", options.host, options.metrics_port, tls)
+        self.metrics_port = self._metrics.port if self._metrics else None
+
+        import tensorflow_text  # noqa: F401  imported here so that it is frozen, too
+
+        from serving.answers import Answers
+
+        gc.freeze()  # what is imported stays: collecting a replaced version need not look through it
+        answers = Answers(model.name, self._watcher, options.limits, gate, observe)
         self._health = add_services(self._server, answers)
         self._watcher.when_ready = lambda: report_health(self._health, serving=True)
-        self._http: list[HttpServer] = []
-        self.metrics_port = self._listen(
-            options, "--metrics-port", options.metrics_port, metrics_handler(monitoring.registry)
-        )
         logger.info("listening on %s:%d (gRPC, model %r)", options.host, self.port, model.name)
 
     def start(self) -> None:
         """Begins to answer: UNAVAILABLE until a version is loaded."""
         self._server.start()
-        for server in self._http:
-            server.start()
+        if self._metrics:
+            self._metrics.start(metrics_handler(self._monitoring.registry))
         self._watcher.start()
 
     def stop(self, drain_seconds: float = _DRAIN_SECONDS) -> None:
@@ -89,17 +95,9 @@ class RetrievalServer:
         self._health.enter_graceful_shutdown()
         self._watcher.stop()
         stopping = self._server.stop(drain_seconds)
-        for server in self._http:
-            server.stop(drain_seconds)
+        if self._metrics:
+            self._metrics.stop(drain_seconds)
         stopping.wait()
-
-    def _listen(self, options: ServerOptions, flag: str, port: int | None, handler: Any) -> int | None:
-        if port is None:
-            return None
-        server = HttpServer((options.host, port), handler, flag)
-        self._http.append(server)
-        logger.info("listening on %s:%d (HTTP, %s)", options.host, server.port, flag)
-        return server.port
 
 
 def start(push_dir: str | os.PathLike[str], port: int, **settings: Any) -> RetrievalServer:
@@ -135,6 +133,14 @@ def serve(options: ServerOptions) -> None:
     logger.info("stopping: requests in flight finish")
     server.stop()
     logger.info("stopped")
+
+
+def _listen(flag: str, host: str, port: int | None, tls: Tls | None) -> HttpServer | None:
+    if port is None:
+        return None
+    server = HttpServer((host, port), flag, tls.context if tls else None)
+    logger.info("listening on %s:%d (HTTP, %s)", host, server.port, flag)
+    return server
 
 
 def _all(observers: Iterable[Observer]) -> Observer:

@@ -1,5 +1,6 @@
 """What a retrieval server is started with; knows nothing of TensorFlow, so that help and errors come at once."""
 
+import ipaddress
 import os
 from dataclasses import dataclass
 
@@ -22,6 +23,11 @@ class ServerOptions:
       max_message_mb: how large a request may be on the wire, in MiB.
       max_streams: calls under way at once on one connection; more wait at the client.
       max_in_flight: requests that compute or wait for their turn; one more is refused at once.
+      tls_cert: PEM file, the server's certificate; "": no TLS.
+      tls_key: PEM file, its private key.
+      tls_client_ca: PEM file, roots of the certificates that clients must show; "": none is asked for.
+      tokens: file of tokens and their roles, see `serving.access`; "": none is asked for.
+      insecure: whether others than this machine may be served with neither TLS nor tokens.
       metrics_port: of Prometheus metrics over HTTP; 0 takes any that is free, none: no metrics.
       request_log: file for a JSON line a call, "-" for standard output; "": no such log.
       log_inputs: whether that log holds what clients wrote: queries, histories, user features.
@@ -38,6 +44,11 @@ class ServerOptions:
     max_message_mb: int = 16
     max_streams: int = 128
     max_in_flight: int = 64
+    tls_cert: str = ""
+    tls_key: str = ""
+    tls_client_ca: str = ""
+    tokens: str = ""
+    insecure: bool = False
     metrics_port: int | None = None
     request_log: str = ""
     log_inputs: bool = False
@@ -53,9 +64,27 @@ class ServerOptions:
             )
         if self.log_inputs and not self.request_log:
             raise TandemError("--log-inputs is given without --request-log: name the file, or leave it out.")
+        if bool(self.tls_cert) != bool(self.tls_key):
+            raise TandemError("--tls-cert and --tls-key go together: name both files, or neither.")
+        if self.tls_client_ca and not self.tls_cert:
+            raise TandemError("--tls-client-ca is given without --tls-cert: name the server's own, too.")
+        if not (self.tls_cert or self.tokens or self.insecure or _is_loopback(self.host)):
+            raise TandemError(
+                f"--host {self.host} can be reached by others, expected --tls-cert or --tokens: add one, listen"
+                " on 127.0.0.1, or say --insecure."
+            )
         for flag, value in (
             ("--max-in-flight", self.max_in_flight),
             ("--max-message-mb", self.max_message_mb),
         ):
             if value < 1:
                 raise TandemError(f"{flag} is {value}, expected at least 1.")
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -14,10 +14,8 @@ from tensorflow_serving.apis import (
 )
 
 from serving.answers import Answers
+from serving.grpc_access import abort
 from serving.request_inputs import RequestError
-
-# gRPC refuses trailers above 8 KiB, and percent-encodes what is not ASCII.
-_MESSAGE = 1_000
 
 Response = TypeVar("Response")
 
@@ -95,12 +93,6 @@ def _answer(respond: Callable[[], Response], context: grpc.ServicerContext) -> R
         return respond()
     except RequestError as error:
         abort(context, error)
-
-
-def abort(context: Any, error: RequestError) -> NoReturn:
-    """Ends a call with the status and the line of an error."""
-    context.abort(grpc.StatusCode[error.status], error.message[:_MESSAGE])
-    raise AssertionError("unreachable: abort raises")
 
 
 def _unimplemented(method: str, context: grpc.ServicerContext) -> NoReturn:
