@@ -145,6 +145,9 @@ def _add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--max-message-mb", type=int, metavar="MB", help="size of a request on the wire (default: 16)"
     )
     serve.add_argument(
+        "--rest-port", type=int, metavar="PORT", help="TensorFlow Serving's REST API (default: none)"
+    )
+    serve.add_argument(
         "--metrics-port", type=int, metavar="PORT", help="Prometheus metrics over HTTP (default: none)"
     )
     serve.add_argument("--request-log", metavar="FILE", help='a JSON line a call; "-" is standard output')

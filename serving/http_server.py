@@ -1,6 +1,7 @@
 """A small HTTP/1.1 server on a thread: a bounded number of connections, timeouts, optionally TLS."""
 
 import contextlib
+import json
 import logging
 import socket
 import socketserver
@@ -8,6 +9,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
@@ -26,16 +28,25 @@ class Handler(BaseHTTPRequestHandler):
     timeout = _IDLE_SECONDS
     # TCP would hold back the body until the head is acknowledged.
     disable_nagle_algorithm = True
+    server: "HttpServer"
 
     def reply(self, code: int, content_type: str, body: bytes, **headers: str) -> None:
         """Sends an answer with its length."""
         self.send_response(code)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
+        if self.server.stopping:
+            self.send_header("Connection", "close")  # which closes it, too
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
         self.end_headers()
         self.wfile.write(body)
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Answers what is no HTTP that is known here, in the shape of all refusals, and closes."""
+        self.close_connection = True
+        reason = message or HTTPStatus(code).phrase
+        self.reply(code, "application/json", json.dumps({"error": reason}).encode())
 
     def version_string(self) -> str:
         """The `Server` header: tells no version of anything."""
@@ -50,6 +61,7 @@ class HttpServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
 
     Attributes:
       port: that it listens on.
+      stopping: whether open connections are to be closed after their next answer.
     """
 
     daemon_threads = True
@@ -77,6 +89,7 @@ class HttpServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self._tls = tls
         self._free = threading.Semaphore(connections)
+        self.stopping = False
         self._answering = 0
         self._lock = threading.Lock()
         try:
@@ -98,6 +111,7 @@ class HttpServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
 
     def stop(self, drain_seconds: float) -> None:
         """Takes no new connection, waits so long for those that are busy, and gives the port back."""
+        self.stopping = True
         if self._thread.is_alive():
             self.shutdown()
         self.server_close()

@@ -38,7 +38,8 @@ class RetrievalServer:
 
     Attributes:
       port: the gRPC port it listens on.
-      metrics_port: the port of its metrics; none where they were not asked for.
+      rest_port: the port of the REST API; none where it was not asked for.
+      metrics_port: the port of the metrics; none where they were not asked for.
     """
 
     def __init__(self, options: ServerOptions) -> None:
@@ -53,7 +54,7 @@ class RetrievalServer:
             raise TandemError(
                 f"push directory {str(path)!r} is a file, expected a directory of versions: name another."
             )
-        gate = RequestGate(options.max_in_flight, options.workers)
+        self._gate = gate = RequestGate(options.max_in_flight, options.workers)
         self._watcher = VersionWatcher(
             path,
             lambda directory: load_and_warm_up(directory, options.limits),
@@ -70,22 +71,28 @@ class RetrievalServer:
         self._server, self.port = make_server(
             options, GrpcAccess(access, observe), tls.credentials if tls else None
         )
+        self._rest = _listen("--rest-port", options.host, options.rest_port, tls)
+        self.rest_port = self._rest.port if self._rest else None
         self._metrics = _listen("--metrics-port", options.host, options.metrics_port, tls)
         self.metrics_port = self._metrics.port if self._metrics else None
 
         import tensorflow_text  # noqa: F401  imported here so that it is frozen, too
 
         from serving.answers import Answers
+        from serving.rest_server import rest_handler
 
         gc.freeze()  # what is imported stays: collecting a replaced version need not look through it
         answers = Answers(model.name, self._watcher, options.limits, gate, observe)
         self._health = add_services(self._server, answers)
+        self._rest_handler = rest_handler(answers, access, options.max_message_mb << 20)
         self._watcher.when_ready = lambda: report_health(self._health, serving=True)
         logger.info("listening on %s:%d (gRPC, model %r)", options.host, self.port, model.name)
 
     def start(self) -> None:
         """Begins to answer: UNAVAILABLE until a version is loaded."""
         self._server.start()
+        if self._rest:
+            self._rest.start(self._rest_handler)
         if self._metrics:
             self._metrics.start(metrics_handler(self._monitoring.registry))
         self._watcher.start()
@@ -95,8 +102,9 @@ class RetrievalServer:
         self._health.enter_graceful_shutdown()
         self._watcher.stop()
         stopping = self._server.stop(drain_seconds)
-        if self._metrics:
-            self._metrics.stop(drain_seconds)
+        for http in (self._rest, self._metrics):
+            if http:
+                http.stop(drain_seconds)
         stopping.wait()
 
 

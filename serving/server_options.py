@@ -28,6 +28,7 @@ class ServerOptions:
       tls_client_ca: PEM file, roots of the certificates that clients must show; "": none is asked for.
       tokens: file of tokens and their roles, see `serving.access`; "": none is asked for.
       insecure: whether others than this machine may be served with neither TLS nor tokens.
+      rest_port: of the REST API over HTTP; 0 takes any that is free, none: no REST.
       metrics_port: of Prometheus metrics over HTTP; 0 takes any that is free, none: no metrics.
       request_log: file for a JSON line a call, "-" for standard output; "": no such log.
       log_inputs: whether that log holds what clients wrote: queries, histories, user features.
@@ -49,6 +50,7 @@ class ServerOptions:
     tls_client_ca: str = ""
     tokens: str = ""
     insecure: bool = False
+    rest_port: int | None = None
     metrics_port: int | None = None
     request_log: str = ""
     log_inputs: bool = False
