@@ -62,7 +62,14 @@ class Answers:
 
         def respond() -> predict_pb2.PredictResponse:
             with self._gate.turn(caller):
-                response = predict(self.bundle(request.model_spec), request, self._limits)
+                bundle = self.bundle(request.model_spec)
+                try:
+                    response = predict(bundle, request, self._limits)
+                except UnicodeDecodeError as error:  # TensorFlow's refusal, which quotes the bytes
+                    raise RequestError(
+                        "INVALID_ARGUMENT",
+                        "the inputs hold bytes that are no record, expected serialised ones",
+                    ) from error
             response.model_spec.name = self.model_name
             return response
 

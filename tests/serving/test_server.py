@@ -73,7 +73,9 @@ def test_string_tensor_without_values_holds_empty_strings(stub) -> None:
     bare = tf.make_tensor_proto([""])
     del bare.string_val[:]  # what TensorFlow itself leaves out may be left out by a client, too
     spelled_out = stub.Predict(request_of(query=["red mug"], segment=[""]), timeout=10)
-    assert stub.Predict(request_of(query=["red mug"], segment=bare), timeout=10).outputs == spelled_out.outputs
+    assert (
+        stub.Predict(request_of(query=["red mug"], segment=bare), timeout=10).outputs == spelled_out.outputs
+    )
 
 
 def test_output_filter_and_version_of_a_request_are_kept(stub) -> None:
