@@ -154,6 +154,12 @@ def _add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     serve.add_argument(
         "--log-inputs", action="store_true", help="with queries and user features in the request log"
     )
+    serve.add_argument(
+        "--batching-parameters-file",
+        metavar="FILE",
+        help="TensorFlow Serving's; requests are answered together",
+    )
+    serve.add_argument("--cache-mb", type=int, metavar="MB", help="cache of answers (default: none)")
     serve.add_argument("--tls-cert", metavar="PEM", help="the server's certificate (default: no TLS)")
     serve.add_argument("--tls-key", metavar="PEM", help="its private key")
     serve.add_argument("--tls-client-ca", metavar="PEM", help="clients must show a certificate of this root")

@@ -15,6 +15,8 @@ from tensorflow_serving.apis import (
     status_pb2,
 )
 
+from serving.answer_cache import AnswerCache
+from serving.batching import BatchedBundle, Batcher
 from serving.loaded_bundle import LoadedBundle
 from serving.model_config import served_model
 from serving.observed import Observed, Observer
@@ -45,9 +47,13 @@ class Answers:
         watcher: VersionWatcher,
         limits: Limits,
         gate: RequestGate,
-        observe: Observer = lambda _: None,
+        observe: Observer,
+        batcher: Batcher | None,
+        cache: AnswerCache | None,
     ) -> None:
         self.model_name = model_name
+        self._batcher = batcher
+        self._cache = cache
         self.observe = observe
         self._watcher = watcher
         self._limits = limits
@@ -61,16 +67,13 @@ class Answers:
         """
 
         def respond() -> predict_pb2.PredictResponse:
-            with self._gate.turn(caller):
-                bundle = self.bundle(request.model_spec)
-                try:
-                    response = predict(bundle, request, self._limits)
-                except UnicodeDecodeError as error:  # TensorFlow's refusal, which quotes the bytes
-                    raise RequestError(
-                        "INVALID_ARGUMENT",
-                        "the inputs hold bytes that are no record, expected serialised ones",
-                    ) from error
-            response.model_spec.name = self.model_name
+            bundle = self.bundle(request.model_spec)
+            if self._cache is None:
+                return self._compute(bundle, request, caller)
+            key, response = self._cache.get(bundle.manifest.version, request)
+            if response is None:
+                response = self._compute(bundle, request, caller)
+                self._cache.put(key, response)
             return response
 
         return self._observed("Predict", caller, request, respond)
@@ -174,6 +177,20 @@ class Answers:
                 f" {' or '.join(map(str, sorted(loaded)))}, or none for the newest",
             )
         return loaded[chosen]
+
+    def _compute(
+        self, bundle: LoadedBundle, request: predict_pb2.PredictRequest, caller: Caller
+    ) -> predict_pb2.PredictResponse:
+        asked: Any = BatchedBundle(bundle, self._batcher) if self._batcher else bundle
+        with self._gate.turn(caller):
+            try:
+                response = predict(asked, request, self._limits)
+            except UnicodeDecodeError as error:  # TensorFlow's refusal, which quotes the bytes
+                raise RequestError(
+                    "INVALID_ARGUMENT", "the inputs hold bytes that are no record, expected serialised ones"
+                ) from error
+        response.model_spec.name = self.model_name
+        return response
 
     def _chosen(self, spec: model_pb2.ModelSpec) -> int | None:
         """The version that a request names, by number or by label."""

@@ -9,6 +9,8 @@ from prometheus_client import CollectorRegistry, Histogram, Metric, disable_crea
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
 
+from serving.answer_cache import AnswerCache
+from serving.batching import Batcher
 from serving.http_server import Handler
 from serving.observed import Observed
 from serving.request_gate import RequestGate
@@ -30,12 +32,21 @@ class Monitoring:
       registry: everything, ready to be exposed.
     """
 
-    def __init__(self, model_name: str, watcher: "VersionWatcher", gate: RequestGate) -> None:
+    def __init__(
+        self,
+        model_name: str,
+        watcher: "VersionWatcher",
+        gate: RequestGate,
+        batcher: Batcher | None,
+        cache: AnswerCache | None,
+    ) -> None:
         disable_created_metrics()
         self.registry = CollectorRegistry()
         self._model_name = model_name
         self._watcher = watcher
         self._gate = gate
+        self._batcher = batcher
+        self._cache = cache
         self._lock = threading.Lock()
         self._counts: collections.Counter[str] = collections.Counter()
         self._latency = Histogram(
@@ -92,6 +103,14 @@ class Monitoring:
         yield CounterMetricFamily(
             "tandem_refused_bundles", "Versions that did not load.", value=self._watcher.refusals
         )
+        if self._batcher:
+            yield CounterMetricFamily("tandem_batches", "Calls of the model.", value=self._batcher.calls)
+            yield CounterMetricFamily(
+                "tandem_batched_requests", "Requests that they answered.", value=self._batcher.requests
+            )
+        if self._cache:
+            yield CounterMetricFamily("tandem_cache_hits", "Answers given before.", value=self._cache.hits)
+            yield CounterMetricFamily("tandem_cache_misses", "Answers made anew.", value=self._cache.misses)
 
 
 def metrics_handler(registry: CollectorRegistry) -> type[Handler]:

@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from serving.access import Access, read_tokens
+from serving.answer_cache import AnswerCache
+from serving.batching import Batcher
+from serving.batching_file import read_batching_parameters
 from serving.grpc_access import GrpcAccess
 from serving.grpc_server import add_services, make_server, report_health
 from serving.http_server import HttpServer
@@ -54,14 +57,20 @@ class RetrievalServer:
             raise TandemError(
                 f"push directory {str(path)!r} is a file, expected a directory of versions: name another."
             )
-        self._gate = gate = RequestGate(options.max_in_flight, options.workers)
+        batcher = None
+        if options.batching_parameters_file:
+            batcher = Batcher(read_batching_parameters(options.batching_parameters_file))
+        cache = AnswerCache(options.cache_mb << 20) if options.cache_mb else None
+        # Requests that wait to be batched do not compute: the batcher says how many calls there are at once.
+        workers = options.max_in_flight if batcher else options.workers
+        self._gate = gate = RequestGate(options.max_in_flight, workers)
         self._watcher = VersionWatcher(
             path,
             lambda directory: load_and_warm_up(directory, options.limits),
             options.poll_seconds,
             model.choice,
         )
-        self._monitoring = Monitoring(model.name, self._watcher, gate)
+        self._monitoring = Monitoring(model.name, self._watcher, gate, batcher, cache)
         observers = [self._monitoring.observe]
         if options.request_log:
             observers.append(RequestLog(options.request_log, model.name, options.log_inputs).observe)
@@ -82,7 +91,7 @@ class RetrievalServer:
         from serving.rest_server import rest_handler
 
         gc.freeze()  # what is imported stays: collecting a replaced version need not look through it
-        answers = Answers(model.name, self._watcher, options.limits, gate, observe)
+        answers = Answers(model.name, self._watcher, options.limits, gate, observe, batcher, cache)
         self._health = add_services(self._server, answers)
         self._rest_handler = rest_handler(answers, access, options.max_message_mb << 20)
         self._watcher.when_ready = lambda: report_health(self._health, serving=True)

@@ -32,7 +32,11 @@ class ServerOptions:
       metrics_port: of Prometheus metrics over HTTP; 0 takes any that is free, none: no metrics.
       request_log: file for a JSON line a call, "-" for standard output; "": no such log.
       log_inputs: whether that log holds what clients wrote: queries, histories, user features.
-      workers: requests that compute at once; TensorFlow and ScaNN let go of the interpreter lock meanwhile.
+      batching_parameters_file: TensorFlow Serving's batching parameters as text; "": each request is answered
+        alone.
+      cache_mb: size of the cache of answers, in MiB; 0: none.
+      workers: requests that compute at once, where they are not batched; TensorFlow and ScaNN let go of the
+        interpreter lock meanwhile.
     """
 
     push_dir: str | os.PathLike[str]
@@ -54,6 +58,8 @@ class ServerOptions:
     metrics_port: int | None = None
     request_log: str = ""
     log_inputs: bool = False
+    batching_parameters_file: str = ""
+    cache_mb: int = 0
     workers: int = 16
 
     def __post_init__(self) -> None:
@@ -75,12 +81,13 @@ class ServerOptions:
                 f"--host {self.host} can be reached by others, expected --tls-cert or --tokens: add one, listen"
                 " on 127.0.0.1, or say --insecure."
             )
-        for flag, value in (
-            ("--max-in-flight", self.max_in_flight),
-            ("--max-message-mb", self.max_message_mb),
+        for flag, value, least in (
+            ("--max-in-flight", self.max_in_flight, 1),
+            ("--max-message-mb", self.max_message_mb, 1),
+            ("--cache-mb", self.cache_mb, 0),
         ):
-            if value < 1:
-                raise TandemError(f"{flag} is {value}, expected at least 1.")
+            if value < least:
+                raise TandemError(f"{flag} is {value}, expected at least {least}.")
 
 
 def _is_loopback(host: str) -> bool:
