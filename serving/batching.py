@@ -30,9 +30,9 @@ class BatchingParameters(NamedTuple):
       num_batch_threads: calls at once; while all are busy, batches grow.
     """
 
-    max_batch_size: int = 32
+    max_batch_size: int = 16
     batch_timeout_micros: int = 0
-    num_batch_threads: int = 2
+    num_batch_threads: int = 1
 
 
 class Batcher:

@@ -45,10 +45,15 @@ class GrpcAccess(grpc.ServerInterceptor):
         return grpc.unary_unary_rpc_method_handler(refuse)
 
     def _reading(self, handler: Any, method: str) -> Any:
+        kind = type(handler.request_deserializer(b""))
+
         def answer(message: bytes, context: grpc.ServicerContext) -> Any:
+            request = kind()
             try:
-                request = handler.request_deserializer(message)
+                whole = request.MergeFromString(message) == len(message)
             except DecodeError:
+                whole = False
+            if not whole:  # FromString would take what it could read for the whole
                 error = RequestError(
                     "INVALID_ARGUMENT",
                     f"the message is not what {method} takes, expected its protocol buffer",

@@ -73,7 +73,7 @@ class HttpServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
         address: tuple[str, int],
         flag: str,
         tls: ssl.SSLContext | None = None,
-        connections: int = 64,
+        connections: int = 256,
     ) -> None:
         """Binds the port.
 

@@ -96,6 +96,9 @@ class RetrievalServer:
         self._rest_handler = rest_handler(answers, access, options.max_message_mb << 20)
         self._watcher.when_ready = lambda: report_health(self._health, serving=True)
         logger.info("listening on %s:%d (gRPC, model %r)", options.host, self.port, model.name)
+        for http, what in ((self._rest, "REST"), (self._metrics, "metrics")):
+            if http:
+                logger.info("listening on %s:%d (%s)", options.host, http.port, what)
 
     def start(self) -> None:
         """Begins to answer: UNAVAILABLE until a version is loaded."""
@@ -155,9 +158,7 @@ def serve(options: ServerOptions) -> None:
 def _listen(flag: str, host: str, port: int | None, tls: Tls | None) -> HttpServer | None:
     if port is None:
         return None
-    server = HttpServer((host, port), flag, tls.context if tls else None)
-    logger.info("listening on %s:%d (HTTP, %s)", host, server.port, flag)
-    return server
+    return HttpServer((host, port), flag, tls.context if tls else None)
 
 
 def _all(observers: Iterable[Observer]) -> Observer:

@@ -82,6 +82,17 @@ def test_what_is_not_offered_is_unimplemented_with_a_reason(stub) -> None:
         assert caught.value.details().startswith(f"{name} is not offered: ")
 
 
+def test_message_that_is_not_the_methods_or_has_a_tail_is_an_invalid_argument(address: str) -> None:
+    good = request_of(query=["mug"]).SerializeToString()
+    with grpc.insecure_channel(address) as channel:
+        predict = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
+        assert predict(good, timeout=10)
+        for broken in (b"\xff", good[:-1], good + b"\x0crest"):  # 0x0c ends a group that never began
+            with pytest.raises(grpc.RpcError, match="the message is not what Predict takes") as caught:
+                predict(broken, timeout=10)
+            assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
 class Busy(NamedTuple):
     """A server with one worker, which is held up by a request that is in flight.
 

@@ -69,13 +69,16 @@ def test_metrics_and_request_log_tell_what_happened_but_not_what_was_asked(
         seen = figures(server.metrics_port)
         assert (seen["tandem_swaps_total",], seen["tandem_refused_bundles_total",]) == (1, 1)
         assert client.search("red mug").version == 2
+        text = log.read_text()
+        log.rename(tmp_path / "requests.1")  # as log rotation does
+        client.search("red mug")
+        assert json.loads(log.read_text())["version"] == 2
     assert scrape(server.metrics_port, "/monitoring/prometheus/metrics")[0] == 200
     assert scrape(server.metrics_port, "/")[0] == 404
     server.stop()
     with pytest.raises(OSError, match="refused"):
         scrape(server.metrics_port)
 
-    text = log.read_text()
     lines = [line for line in map(json.loads, text.splitlines()) if line["method"] == "Predict"]
     assert [line["status"] for line in lines] == ["OK"] * 3 + ["INVALID_ARGUMENT", "OK"]
     assert [line.get("version") for line in lines] == [1, 1, 1, None, 2]
