@@ -17,8 +17,8 @@ logger = logging.getLogger("tandem.serving")
 
 Arrays = Mapping[str, NDArray[Any]]
 
-# Those that take query inputs: rows are independent, and a longer history of "no entry" means the same.
-SIGNATURES = frozenset({"serving_default", "exact", "embed_query"})
+# Their rows are independent, a longer history of "no entry" means the same, and no output is as long as the history.
+SIGNATURES = frozenset({"serving_default", "exact"})
 
 
 class BatchingParameters(NamedTuple):

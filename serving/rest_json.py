@@ -209,9 +209,9 @@ def _nested(name: str, tensor: "TensorProto") -> Any:
         values = [value.decode("utf-8", errors="replace") for value in tensor.string_val]
     else:  # the shortest text that is the same float32, rather than the digits of a double
         values = [float(str(value)) for value in np.array(tensor.float_val, np.float32)]
-    for size in reversed(shape[1:]):
-        values = [values[start : start + size] for start in range(0, len(values), size)]
-    return values
+    array = np.empty(len(values), object)
+    array[:] = values
+    return array.reshape(shape).tolist()
 
 
 def _invalid(text: str) -> RequestError:

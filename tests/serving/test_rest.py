@@ -11,8 +11,10 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow_serving.apis import prediction_service_pb2_grpc
+from tensorflow.core.framework.tensor_pb2 import TensorProto
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
+from serving import rest_json
 from serving import server as servers
 from serving.bundle import publish
 from serving.client import wait_until_available
@@ -100,10 +102,24 @@ def test_one_input_or_one_output_goes_without_its_name(rest: Rest, shop: Shop) -
     assert rest.predict({**body, "instances": [{"b64": "c2t1LTA="}]}) == rest.predict(
         {**body, "instances": [{"item_ids": "sku-0"}]}
     )  # base64 of "sku-0"
-    embedded = rest.predict({"signature_name": "embed_query", "instances": [{"query": "red mug"}]})
-    assert np.array(embedded["predictions"]).shape == (1, 8)
-    embedded = rest.predict({"signature_name": "embed_query", "inputs": {"query": ["red mug"]}})
-    assert np.array(embedded["outputs"]).shape == (1, 8)
+    embed = {"signature_name": "embed_item"}
+    rows = rest.predict({**embed, "instances": [{"title": "red mug"}, {"title": "vase"}]})["predictions"]
+    columns = rest.predict({**embed, "inputs": {"title": ["red mug", "vase"]}})["outputs"]
+    assert rows == columns
+    assert np.array(rows).shape == (2, 8)
+
+
+def test_output_without_columns_has_its_rows_still() -> None:
+    response = predict_pb2.PredictResponse()
+    response.outputs["empty"].CopyFrom(tf.make_tensor_proto(np.zeros((2, 0), np.float32)))
+    shape = tf.TensorShape([2, 1]).as_proto()
+    one = TensorProto(dtype=tf.float32.as_datatype_enum, tensor_shape=shape, float_val=[0.1, float("nan")])
+    response.outputs["one"].CopyFrom(one)
+    # 0.1 as the shortest text that is this float32, not as 0.10000000149011612.
+    assert (
+        rest_json.predictions(response, by_row=False)
+        == b'{"outputs": {"empty": [[], []], "one": [[0.1], [NaN]]}}'
+    )
 
 
 def test_null_nan_and_absence_all_mean_no_value(rest: Rest) -> None:
