@@ -1,7 +1,7 @@
 """The gRPC API around Predict: health, reflection, what is not offered, deadlines and overload."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +21,7 @@ from serving import server as servers
 from serving.bundle import publish
 from serving.client import wait_until_available
 from serving.server_options import ServerOptions
-from tests.serving.conftest import Shop, request_of
+from tests.serving.conftest import Shop, request_of, wait_for
 from transform.errors import TandemError
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
@@ -100,6 +100,7 @@ class Busy(NamedTuple):
       stub: for further requests; three may be in flight.
       go_on: ends the hold-up.
       began: queries whose work began.
+      in_flight: how many requests the server works on or keeps waiting.
     """
 
     stub: prediction_service_pb2_grpc.PredictionServiceStub
@@ -107,6 +108,7 @@ class Busy(NamedTuple):
     go_on: threading.Event
     began: list[bytes]
     first: grpc.Future
+    in_flight: Callable[[], int]
 
 
 @pytest.fixture
@@ -129,7 +131,8 @@ def busy(push_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Busy]:
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         first = stub.Predict.future(request_of(query=["first"]), timeout=30)
         assert working.wait(10)
-        yield Busy(stub, health_pb2_grpc.HealthStub(channel), go_on, began, first)
+        health = health_pb2_grpc.HealthStub(channel)
+        yield Busy(stub, health, go_on, began, first, lambda: server._gate.in_flight)
         go_on.set()
         first.result()
         server.stop()
@@ -139,6 +142,7 @@ def test_work_of_a_request_whose_deadline_passed_or_whose_client_left_is_not_don
     with pytest.raises(grpc.RpcError) as caught:
         busy.stub.Predict(request_of(query=["late"]), timeout=0.2)
     assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    wait_for(lambda: busy.in_flight() == 1)  # the server has given it up, too
     left = busy.stub.Predict.future(request_of(query=["left"]), timeout=30)
     stays = busy.stub.Predict.future(request_of(query=["stays"]), timeout=30)
     left.cancel()
@@ -151,19 +155,17 @@ def test_work_of_a_request_whose_deadline_passed_or_whose_client_left_is_not_don
 def test_one_request_too_many_is_refused_at_once_while_health_is_answered(busy: Busy) -> None:
     waiting = [busy.stub.Predict.future(request_of(query=["waits"]), timeout=30) for _ in range(2)]
 
-    def is_refused() -> bool:
-        try:
-            busy.stub.Predict(request_of(query=["too many"]), timeout=0.5)
-        except grpc.RpcError as error:
-            if error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED:
-                assert "3 requests are in flight, expected fewer than 3" in error.details()
-                return True
-        return False
+    wait_for(lambda: busy.in_flight() == 3)
 
-    while not is_refused():  # until both that wait have arrived
-        pass
+    def refusal(_: int) -> tuple[str, str]:
+        with pytest.raises(grpc.RpcError) as caught:
+            busy.stub.Predict(request_of(query=["too many"]), timeout=20)
+        return caught.value.code().name, caught.value.details()
+
     with ThreadPoolExecutor(20) as pool:
-        assert all(pool.map(lambda _: is_refused(), range(40)))
+        for status, details in pool.map(refusal, range(40)):
+            assert status == "RESOURCE_EXHAUSTED"
+            assert "3 requests are in flight, expected fewer than 3" in details
     assert busy.health.Check(health_pb2.HealthCheckRequest(), timeout=10).status == SERVING
     busy.go_on.set()
     assert all(future.result().model_spec.version.value == 1 for future in waiting)

@@ -245,11 +245,13 @@ def test_one_connection_carries_many_requests(rest: Rest) -> None:
     connection.close()
 
 
-def test_rest_asks_for_the_same_token_counts_and_waits_for_a_version(shop: Shop, tmp_path: Path) -> None:
+def test_rest_asks_for_the_same_token_and_place_and_does_no_work_for_who_left(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tokens = tmp_path / "tokens"
     tokens.write_text(f"query {TOKEN}\n")
     server = servers.start(
-        tmp_path / "push", 0, poll_seconds=0.05, rest_port=0, tokens=str(tokens), max_in_flight=1, workers=1
+        tmp_path / "push", 0, poll_seconds=0.05, rest_port=0, tokens=str(tokens), max_in_flight=2, workers=1
     )
     assert server.rest_port
     body = {"inputs": {"query": ["mug"]}}
@@ -259,9 +261,23 @@ def test_rest_asks_for_the_same_token_counts_and_waits_for_a_version(shop: Shop,
     assert allowed.refusal(body)[0] == 503
     publish(shop.bundle_dir, tmp_path / "push", 1)
     wait_for(lambda: allowed.ask("POST", PREDICT, body)[0] == 200)
-    with server._gate.turn(ALWAYS_THERE):  # the one place is taken
+
+    bundle, asked = server._watcher.current, []
+    run = bundle.run
+    monkeypatch.setattr(
+        bundle, "run", lambda name, inputs: asked.extend(inputs["query"]) or run(name, inputs)
+    )
+    data = json.dumps({"inputs": {"query": ["left"]}}).encode()
+    head = f"POST {PREDICT} HTTP/1.1\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: {len(data)}\r\n\r\n"
+    with server._gate.turn(AlwaysThere()):  # the one worker is busy
+        leaving = socket.create_connection(("127.0.0.1", server.rest_port), timeout=10)
+        leaving.sendall(head.encode() + data)
+        wait_for(lambda: server._gate.in_flight == 2)
         assert allowed.refusal(body)[0] == 429
+        leaving.close()
+    wait_for(lambda: server._gate.in_flight == 0)
     assert allowed.predict(body)["outputs"]["item_ids"]
+    assert asked == [b"mug"]
     server.stop()
 
 
@@ -273,6 +289,3 @@ class AlwaysThere:
 
     def is_active(self) -> bool:
         return True
-
-
-ALWAYS_THERE = AlwaysThere()
