@@ -168,6 +168,8 @@ class Fuzzer:
         body: Any = {
             choose(["inputs", "instances", "k"]): choose([value, {choose(NAMES): value}, [{"query": value}]])
         }
+        if self._random.random() < 0.3:  # a good one, which may still be damaged below
+            body = {"instances": [{"query": "red mug", "basket": choose([None, 1, -1.5, float("nan")])}]}
         if self._random.random() < 0.2:
             body["signature_name"] = choose([*SIGNATURES, 5, None, "\ud800"])
         data = json.dumps(body).encode()
