@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 
 from transform.errors import TandemError
 from transform.runtime import prepare_environment
@@ -48,14 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_profile(retrain)
     retrain.set_defaults(call=_retrain)
 
-    serve = commands.add_parser("serve", help="answer TensorFlow Serving clients from a push directory")
-    serve.add_argument("--push-dir", required=True, help="directory of pushed versions")
-    serve.add_argument("--port", type=int, required=True, help="TCP port; 0 takes a free one")
-    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
-    serve.add_argument(
-        "--model-name", default="retrieval", help="name that clients ask for (default: retrieval)"
-    )
-    serve.set_defaults(call=_serve)
+    _add_serve(commands)
 
     query = commands.add_parser(
         "query", help="ask a running server and print titles, scores, version, milliseconds"
@@ -133,6 +127,51 @@ def _add_encoder(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     take_in.set_defaults(call=_encoder_import)
 
 
+def _add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    serve = commands.add_parser("serve", help="answer TensorFlow Serving clients from a push directory")
+    serve.add_argument("--push-dir", default="", help="directory of pushed versions")
+    serve.add_argument(
+        "--model-config-file",
+        metavar="FILE",
+        help="TensorFlow Serving's ModelServerConfig: which versions, and their labels (default: the newest)",
+    )
+    serve.add_argument("--port", type=int, required=True, help="TCP port; 0 takes a free one")
+    serve.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
+    serve.add_argument("--model-name", help="name that clients ask for (default: retrieval)")
+    serve.add_argument(
+        "--max-in-flight", type=int, metavar="N", help="requests at once; more are refused (default: 64)"
+    )
+    serve.add_argument(
+        "--max-message-mb", type=int, metavar="MB", help="size of a request on the wire (default: 16)"
+    )
+    serve.add_argument(
+        "--rest-port", type=int, metavar="PORT", help="TensorFlow Serving's REST API (default: none)"
+    )
+    serve.add_argument(
+        "--metrics-port", type=int, metavar="PORT", help="Prometheus metrics over HTTP (default: none)"
+    )
+    serve.add_argument("--request-log", metavar="FILE", help='a JSON line a call; "-" is standard output')
+    serve.add_argument(
+        "--log-inputs", action="store_true", help="with queries and user features in the request log"
+    )
+    serve.add_argument(
+        "--batching-parameters-file",
+        metavar="FILE",
+        help="TensorFlow Serving's; requests are answered together",
+    )
+    serve.add_argument("--cache-mb", type=int, metavar="MB", help="cache of answers (default: none)")
+    serve.add_argument("--tls-cert", metavar="PEM", help="the server's certificate (default: no TLS)")
+    serve.add_argument("--tls-key", metavar="PEM", help="its private key")
+    serve.add_argument("--tls-client-ca", metavar="PEM", help="clients must show a certificate of this root")
+    serve.add_argument(
+        "--tokens", metavar="FILE", help="lines 'query TOKEN' and 'admin TOKEN' (default: none)"
+    )
+    serve.add_argument(
+        "--insecure", action="store_true", help="allow a --host that others reach without TLS and tokens"
+    )
+    serve.set_defaults(call=_serve)
+
+
 def _settings(options: argparse.Namespace):  # type: ignore[no-untyped-def]
     from pipeline.settings import load_settings
 
@@ -206,8 +245,10 @@ def _say_verdict(result, push_dir: str) -> int:  # type: ignore[no-untyped-def]
 
 def _serve(options: argparse.Namespace) -> None:
     from serving.server import serve
+    from serving.server_options import ServerOptions
 
-    serve(options.push_dir, options.port, host=options.host, model_name=options.model_name)
+    given = {field.name: getattr(options, field.name, None) for field in fields(ServerOptions)}
+    serve(ServerOptions(**{name: value for name, value in given.items() if value is not None}))
 
 
 def _query(options: argparse.Namespace) -> None:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from serving.channel import PLAIN, Security, open_channel
 from serving.settings import MODEL_NAME
 from transform.errors import TandemError
 
@@ -50,14 +51,19 @@ class ItemInfo(NamedTuple):
 class RetrievalClient:
     """Asks a retrieval server; close it, or use it in a `with` statement."""
 
-    def __init__(self, address: str, model_name: str = MODEL_NAME, timeout_seconds: float = 10.0) -> None:
-        import grpc
+    def __init__(
+        self,
+        address: str,
+        model_name: str = MODEL_NAME,
+        timeout_seconds: float = 10.0,
+        security: Security = PLAIN,
+    ) -> None:
         from tensorflow_serving.apis import prediction_service_pb2_grpc
 
         self.address = address
         self._model_name = model_name
         self._timeout = timeout_seconds
-        self._channel = grpc.insecure_channel(address)
+        self._channel = open_channel(address, security)
         self._stub = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
 
     def search(
@@ -142,7 +148,11 @@ class RetrievalClient:
 
 
 def wait_until_available(
-    address: str, timeout_seconds: float = 60.0, model_name: str = MODEL_NAME, version: int | None = None
+    address: str,
+    timeout_seconds: float = 60.0,
+    model_name: str = MODEL_NAME,
+    version: int | None = None,
+    security: Security = PLAIN,
 ) -> int:
     """Waits until a server has a version to answer from.
 
@@ -151,6 +161,7 @@ def wait_until_available(
       timeout_seconds: how long to wait.
       model_name: which model.
       version: which version; none: any.
+      security: token and certificates.
 
     Returns:
       The version.
@@ -166,7 +177,7 @@ def wait_until_available(
     request.model_spec.name = model_name
     deadline = time.monotonic() + timeout_seconds
     last = "no answer"
-    with grpc.insecure_channel(address) as channel:
+    with open_channel(address, security) as channel:
         stub = model_service_pb2_grpc.ModelServiceStub(channel)
         while time.monotonic() < deadline:
             try:
@@ -197,6 +208,7 @@ def _explain(address: str, error: Any) -> TandemError:
     code, details = error.code().name, error.details()
     if code == "UNAVAILABLE" and "no version" not in details:
         return TandemError(
-            f"no server answers at {address}, expected a retrieval server: start one with 'tandem serve'."
+            f"no server answers at {address}, expected a retrieval server: start one with 'tandem serve', and"
+            " speak TLS to it if, and only if, it does."
         )
     return TandemError(f"{address} answers {code}: {details}")

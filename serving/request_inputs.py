@@ -37,12 +37,14 @@ class Limits(NamedTuple):
       text_bytes: UTF-8 bytes of any other string.
       rows: requests in a batch.
       columns: entries of a history.
+      number: absolute value of a number; a larger one would overflow in a sum of squares.
     """
 
     query_characters: int = 2_000
     text_bytes: int = 20_000
     rows: int = 1_024
     columns: int = 1_000
+    number: float = 1e15
 
 
 def read_inputs(
@@ -93,8 +95,10 @@ def _read(name: str, tensor: Any, spec: "tf.TensorSpec", limits: Limits) -> NDAr
             f"input {name!r} holds another number of values than its shape {_dims(tensor.tensor_shape)},"
             " expected a value for each place"
         ) from error
-    if spec.dtype == tf.float32 and np.isinf(array).any():
-        raise _invalid(f"input {name!r} holds an infinite number, expected a finite one, or NaN for no value")
+    if spec.dtype == tf.float32:
+        _check_numbers(name, array, limits)
+    if spec.dtype == tf.string and not tensor.string_val:  # a tensor without values is one of empty strings
+        array = np.full(array.shape, b"", object)
     if spec.dtype == tf.string and name != EXAMPLES:
         _check_text(name, array, limits)
     return array
@@ -112,6 +116,16 @@ def _check_shape(name: str, shape: Any, rank: int, limits: Limits) -> None:
                 f"input {name!r} has shape {_dims(shape)}, expected {expected} with a {word} of {least} to"
                 f" {most}"
             )
+
+
+def _check_numbers(name: str, array: NDArray[Any], limits: Limits) -> None:
+    if np.isinf(array).any():
+        raise _invalid(f"input {name!r} holds an infinite number, expected a finite one, or NaN for no value")
+    largest = np.fmax.reduce(np.abs(array), axis=None, initial=0.0)  # which passes over NaN
+    if largest > limits.number:
+        raise _invalid(
+            f"input {name!r} holds a number of size {largest:.3g}, expected at most {limits.number:g}"
+        )
 
 
 def _check_text(name: str, array: NDArray[Any], limits: Limits) -> None:

@@ -1,4 +1,4 @@
-"""The retrieval server: TensorFlow Serving's gRPC API over the newest bundle of a push directory."""
+"""The retrieval server: TensorFlow Serving's API over the versions of a push directory."""
 
 import gc
 import logging
@@ -6,127 +6,148 @@ import os
 import signal
 import sys
 import threading
-from concurrent import futures
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import grpc
-
+from serving.access import Access, read_tokens
+from serving.answer_cache import AnswerCache
+from serving.batching import Batcher
+from serving.batching_file import read_batching_parameters
+from serving.grpc_access import GrpcAccess
+from serving.grpc_server import add_services, make_server, report_health
+from serving.http_server import HttpServer
+from serving.model_config import ServedModel, read_model_config
+from serving.monitoring import Monitoring, metrics_handler
+from serving.observed import Observed, Observer
+from serving.ready_bundle import load_and_warm_up
+from serving.request_gate import RequestGate
+from serving.request_log import RequestLog
+from serving.server_options import ServerOptions
 from serving.settings import MODEL_NAME
+from serving.tls import Tls, read_tls
+from serving.version_choice import NEWEST
+from serving.version_watcher import VersionWatcher
 from transform.errors import TandemError
-
-if TYPE_CHECKING:
-    from serving.request_inputs import Limits
 
 logger = logging.getLogger("tandem.serving")
 
-# Requests worked on at once; TensorFlow and ScaNN let go of the interpreter lock while they compute.
-_THREADS = 16
 # Requests in flight get this long to finish after SIGTERM.
 _DRAIN_SECONDS = 10.0
-_MAX_MESSAGE_BYTES = 16 << 20
 
 
 class RetrievalServer:
-    """A server that has its port and, sooner or later, a version to answer from.
+    """A server that has its ports and, sooner or later, a version to answer from.
 
     Attributes:
-      port: the port it listens on.
+      port: the gRPC port it listens on.
+      rest_port: the port of the REST API; none where it was not asked for.
+      metrics_port: the port of the metrics; none where they were not asked for.
     """
 
-    def __init__(self, server: grpc.Server, watcher: Any, port: int) -> None:
-        self._server = server
-        self._watcher = watcher
-        self.port = port
+    def __init__(self, options: ServerOptions) -> None:
+        """Binds the ports.
+
+        Raises:
+          TandemError: a file cannot be used, a port is in use, or the push directory is a file.
+        """
+        model = _model(options)
+        path = Path(model.base_path)
+        if path.exists() and not path.is_dir():
+            raise TandemError(
+                f"push directory {str(path)!r} is a file, expected a directory of versions: name another."
+            )
+        batcher = None
+        if options.batching_parameters_file:
+            batcher = Batcher(read_batching_parameters(options.batching_parameters_file))
+        cache = AnswerCache(options.cache_mb << 20) if options.cache_mb else None
+        # Requests that wait to be batched do not compute: the batcher says how many calls there are at once.
+        workers = options.max_in_flight if batcher else options.workers
+        self._gate = gate = RequestGate(options.max_in_flight, workers)
+        self._watcher = VersionWatcher(
+            path,
+            lambda directory: load_and_warm_up(directory, options.limits),
+            options.poll_seconds,
+            model.choice,
+        )
+        self._monitoring = Monitoring(model.name, self._watcher, gate, batcher, cache)
+        observers = [self._monitoring.observe]
+        if options.request_log:
+            observers.append(RequestLog(options.request_log, model.name, options.log_inputs).observe)
+        observe = _all(observers)
+        access = Access(read_tokens(options.tokens) if options.tokens else None)
+        tls = read_tls(options.tls_cert, options.tls_key, options.tls_client_ca) if options.tls_cert else None
+        self._server, self.port = make_server(
+            options, GrpcAccess(access, observe), tls.credentials if tls else None
+        )
+        self._rest = _listen("--rest-port", options.host, options.rest_port, tls)
+        self.rest_port = self._rest.port if self._rest else None
+        self._metrics = _listen("--metrics-port", options.host, options.metrics_port, tls)
+        self.metrics_port = self._metrics.port if self._metrics else None
+
+        import tensorflow_text  # noqa: F401  imported here so that it is frozen, too
+
+        from serving.answers import Answers
+        from serving.rest_server import rest_handler
+
+        gc.freeze()  # what is imported stays: collecting a replaced version need not look through it
+        answers = Answers(model.name, self._watcher, options.limits, gate, observe, batcher, cache)
+        self._health = add_services(self._server, answers)
+        self._rest_handler = rest_handler(answers, access, options.max_message_mb << 20)
+        self._watcher.when_ready = lambda: report_health(self._health, serving=True)
+        logger.info("listening on %s:%d (gRPC, model %r)", options.host, self.port, model.name)
+        for http, what in ((self._rest, "REST"), (self._metrics, "metrics")):
+            if http:
+                logger.info("listening on %s:%d (%s)", options.host, http.port, what)
+
+    def start(self) -> None:
+        """Begins to answer: UNAVAILABLE until a version is loaded."""
+        self._server.start()
+        if self._rest:
+            self._rest.start(self._rest_handler)
+        if self._metrics:
+            self._metrics.start(metrics_handler(self._monitoring.registry))
+        self._watcher.start()
 
     def stop(self, drain_seconds: float = _DRAIN_SECONDS) -> None:
         """Takes no new request, lets those in flight finish, and returns when all is over."""
+        self._health.enter_graceful_shutdown()
         self._watcher.stop()
-        self._server.stop(drain_seconds).wait()
+        stopping = self._server.stop(drain_seconds)
+        for http in (self._rest, self._metrics):
+            if http:
+                http.stop(drain_seconds)
+        stopping.wait()
 
 
-def start(
-    push_dir: str | os.PathLike[str],
-    port: int,
-    *,
-    host: str = "127.0.0.1",
-    model_name: str = MODEL_NAME,
-    poll_seconds: float = 1.0,
-    limits: "Limits | None" = None,
-) -> RetrievalServer:
+def start(push_dir: str | os.PathLike[str], port: int, **settings: Any) -> RetrievalServer:
     """Starts a server and returns; it answers UNAVAILABLE until a version is loaded.
 
     Args:
       push_dir: the directory of versions; may not be there yet.
       port: 0 takes any that is free.
-      host: the interface to listen on.
-      model_name: the name that requests must give.
-      poll_seconds: how often the push directory is looked into.
-      limits: how large a request may be.
+      **settings: other fields of `ServerOptions`.
 
     Raises:
-      TandemError: the port is in use, or the push directory is a file.
+      TandemError: an option is wrong, a port is in use, or the push directory is a file.
     """
-    path = Path(push_dir)
-    if path.exists() and not path.is_dir():
-        raise TandemError(
-            f"push directory {str(path)!r} is a file, expected a directory of versions: name another."
-        )
-    server = grpc.server(
-        futures.ThreadPoolExecutor(_THREADS, thread_name_prefix="request"),
-        options=[
-            ("grpc.so_reuseport", 0),
-            ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
-            ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
-        ],
-    )
-    bound = _bind(server, host, port)
-
-    import tensorflow_text  # noqa: F401  imported here so that it is frozen, too
-    from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
-
-    from serving.ready_bundle import load_and_warm_up
-    from serving.request_inputs import Limits
-    from serving.servicers import ModelServicer, PredictionServicer
-    from serving.version_watcher import VersionWatcher
-
-    gc.freeze()  # what is imported stays: collecting a replaced version need not look through it
-    limits = limits or Limits()
-    watcher = VersionWatcher(path, lambda directory: load_and_warm_up(directory, limits), poll_seconds)
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-        PredictionServicer(model_name, watcher, limits), server
-    )
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(model_name, watcher), server)
+    server = RetrievalServer(ServerOptions(push_dir, port, **settings))
     server.start()
-    watcher.start()
-    return RetrievalServer(server, watcher, bound)
+    return server
 
 
-def serve(
-    push_dir: str | os.PathLike[str],
-    port: int,
-    host: str = "127.0.0.1",
-    model_name: str = MODEL_NAME,
-    poll_seconds: float = 1.0,
-) -> None:
+def serve(options: ServerOptions) -> None:
     """Serves until SIGTERM or SIGINT, then drains and returns; logs to standard error.
 
-    Args:
-      push_dir: the directory of versions.
-      port: 0 takes any that is free and logs it.
-      host: the interface to listen on.
-      model_name: the name that requests must give.
-      poll_seconds: how often the push directory is looked into.
-
     Raises:
-      TandemError: the port is in use, or the push directory is a file.
+      TandemError: a file cannot be used, a port is in use, or the push directory is a file.
     """
     _log_to_stderr()
     stopping = threading.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: stopping.set())
-    server = start(push_dir, port, host=host, model_name=model_name, poll_seconds=poll_seconds)
-    logger.info("listening on %s:%d (gRPC, model %r)", host, server.port, model_name)
+    server = RetrievalServer(options)
+    server.start()
     while not stopping.wait(1.0):
         pass
     logger.info("stopping: requests in flight finish")
@@ -134,17 +155,31 @@ def serve(
     logger.info("stopped")
 
 
-def _bind(server: grpc.Server, host: str, port: int) -> int:
-    try:
-        bound = int(server.add_insecure_port(f"{host}:{port}"))
-    except RuntimeError:
-        bound = 0
-    if not bound:
+def _listen(flag: str, host: str, port: int | None, tls: Tls | None) -> HttpServer | None:
+    if port is None:
+        return None
+    return HttpServer((host, port), flag, tls.context if tls else None)
+
+
+def _all(observers: Iterable[Observer]) -> Observer:
+    def observe(observed: Observed) -> None:
+        for observer in observers:
+            observer(observed)
+
+    return observe
+
+
+def _model(options: ServerOptions) -> ServedModel:
+    if not options.model_config_file:
+        return ServedModel(options.model_name or MODEL_NAME, os.fspath(options.push_dir), NEWEST)
+    model = read_model_config(options.model_config_file)
+    push_dir = os.fspath(options.push_dir) or model.base_path
+    if not push_dir:
         raise TandemError(
-            f"{host}:{port} cannot be listened on, expected a free port of this machine: stop what uses it or"
-            " name another with --port."
+            f"{options.model_config_file} has no base_path, expected the push directory: add it, or name one"
+            " with --push-dir."
         )
-    return bound
+    return model._replace(base_path=push_dir)
 
 
 def _log_to_stderr() -> None:

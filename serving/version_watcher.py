@@ -1,16 +1,17 @@
-"""Keeps the newest good version of a push directory loaded, and swaps it in one step."""
+"""Keeps the chosen versions of a push directory loaded, by default the newest, and swaps in one step."""
 
 import enum
 import gc
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from serving.bundle import versions
 from serving.loaded_bundle import LoadedBundle
+from serving.version_choice import NEWEST, VersionChoice
 from transform.errors import TandemError
 
 logger = logging.getLogger("tandem.serving")
@@ -37,14 +38,19 @@ class VersionStatus(NamedTuple):
 
 
 class VersionWatcher:
-    """Looks into the push directory every so often; the newest version that loads is the current one.
+    """Looks into the push directory every so often, and loads what its choice of versions names.
 
     A version is announced only after `load` returns. One that does not load is refused once and for all,
-    and the current one stays. A version taken out of the directory gives way to the newest that is left,
+    and what is loaded stays. A version taken out of the directory gives way to the newest that is left,
     which is a rollback.
 
     Attributes:
-      current: what answers now; readers take the reference once a request.
+      choice: which versions are served; `choose` changes it.
+      loaded: version -> what answers now; never empty again once it is not, and replaced, not changed:
+        readers take the reference once a request.
+      swaps: how many times the newest loaded version has become another one.
+      refusals: how many versions did not load.
+      when_ready: called whenever a version has begun to answer.
     """
 
     def __init__(
@@ -52,16 +58,28 @@ class VersionWatcher:
         push_dir: str | os.PathLike[str],
         load: Callable[[Path], LoadedBundle],
         poll_seconds: float = 1.0,
+        choice: VersionChoice = NEWEST,
     ) -> None:
         self.push_dir = Path(push_dir)
-        self.current: LoadedBundle | None = None
+        self.choice = choice
+        self.loaded: Mapping[int, LoadedBundle] = {}
+        self.swaps = 0
+        self.refusals = 0
+        self.when_ready: Callable[[], None] = lambda: None
         self._load = load
         self._poll_seconds = poll_seconds
         self._statuses: dict[int, VersionStatus] = {}
+        self._polling = threading.Lock()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="version-watcher", daemon=True)
         self._said = ""
         self._replaced = False
+
+    @property
+    def current(self) -> LoadedBundle | None:
+        """The newest version that is loaded: it answers requests that name none."""
+        loaded = self.loaded
+        return loaded[max(loaded)] if loaded else None
 
     def start(self) -> None:
         """Begins to watch, in a thread of its own."""
@@ -84,52 +102,88 @@ class VersionWatcher:
             return f"no version is loaded: {refused[-1]}"
         return f"no version is loaded yet: waiting for one in {self.push_dir}"
 
+    def choose(self, choice: VersionChoice) -> None:
+        """Serves by another choice from now on; returns when its versions are loaded.
+
+        Raises:
+          TandemError: a label names a version that cannot be served by this choice, in which case nothing
+            changes, or one that turns out not to load.
+        """
+        there = [v for v in choice.candidates(versions(self.push_dir)) if not self._refused(v)]
+        for label, version in choice.labels.items():
+            if version not in there[: choice.latest]:
+                raise TandemError(
+                    f"label {label!r} stands for version {version}, expected one of those to be served"
+                    f" ({', '.join(map(str, there[: choice.latest])) or 'none'}): nothing was changed."
+                )
+        self.choice = choice
+        self.poll()
+        for label, version in choice.labels.items():
+            if version not in self.loaded:
+                raise TandemError(f"label {label!r}: {self._refused(version) or 'its version was taken out'}")
+
     def poll(self) -> None:
         """Looks once; loads and swaps where there is something better."""
-        if self._replaced:  # one look ago, so that requests in flight are over: a model is full of cycles
-            self._replaced = False
-            gc.collect()
-        try:
-            there = versions(self.push_dir)
-        except (
-            TandemError
-        ) as error:  # a directory that cannot be read now may be there again at the next look
-            self._say(str(error))
-            return
-        if not there and self.current is None:
-            what = "no version yet" if self.push_dir.is_dir() else "not there yet"
-            self._say(f"push directory {self.push_dir}: {what}; waiting")
-        for version in reversed(there):
-            if self.current is not None and self.current.manifest.version == version:
+        with self._polling:
+            if self._replaced:  # one look ago, so that requests in flight are over: a model is full of cycles
+                self._replaced = False
+                gc.collect()
+            try:
+                there = versions(self.push_dir)
+            except TandemError as error:  # what cannot be read now may be there again at the next look
+                self._say(str(error))
                 return
-            if self._statuses.get(version, VersionStatus(State.END)).error:
-                continue
-            if self._try(version):
-                return
+            if not there and not self.loaded:
+                what = "no version yet" if self.push_dir.is_dir() else "not there yet"
+                self._say(f"push directory {self.push_dir}: {what}; waiting")
+            choice = self.choice
+            good: list[int] = []
+            for version in choice.candidates(there):
+                if choice.latest is not None and len(good) == choice.latest:
+                    break
+                if version in self.loaded or (not self._refused(version) and self._try(version)):
+                    good.append(version)
+            self._keep(good)
 
     def _try(self, version: int) -> bool:
+        before = self.current
         self._set(version, VersionStatus(State.LOADING))
         try:
-            loaded = self._load(self.push_dir / str(version))
+            bundle = self._load(self.push_dir / str(version))
         except Exception as error:
             line = str(error).splitlines()[0] if str(error) else type(error).__name__
             self._set(version, VersionStatus(State.END, line))
-            stays = f"version {self.current.manifest.version} stays" if self.current else "none is loaded"
+            self.refusals += 1
+            stays = f"version {before.manifest.version} stays" if before else "none is loaded"
             expected = isinstance(error, TandemError)
             logger.error("version %d refused, %s: %s", version, stays, line, exc_info=not expected)
             return False
-        before, self.current = self.current, loaded
+        self.loaded = {**self.loaded, version: bundle}
         self._set(version, VersionStatus(State.AVAILABLE))
-        if before is not None:
-            self._set(before.manifest.version, VersionStatus(State.END))
-            self._replaced = True
-        logger.info(
-            "version %d serves %d items%s",
-            version,
-            loaded.manifest.item_count,
-            f", after version {before.manifest.version}" if before else "",
-        )
+        self.when_ready()
+        after = f", after version {before.manifest.version}" if before else ""
+        logger.info("version %d serves %d items%s", version, bundle.manifest.item_count, after)
+        if before and self.current is not before:
+            self.swaps += 1
         return True
+
+    def _keep(self, good: list[int]) -> None:
+        """Lets go of every other version, unless that leaves none."""
+        over = self.loaded.keys() - set(good)
+        if not good or not over:
+            return
+        newest = max(self.loaded)
+        self.loaded = {version: bundle for version, bundle in self.loaded.items() if version in good}
+        for version in over:
+            self._set(version, VersionStatus(State.END))
+        if newest in over:  # taken out or not chosen any more: an older one takes over
+            self.swaps += 1
+            logger.info("version %d answers again, after version %d", max(self.loaded), newest)
+        self._replaced = True
+
+    def _refused(self, version: int) -> str:
+        """Why a version was refused; "" where it was not."""
+        return self._statuses.get(version, VersionStatus(State.END)).error
 
     def _set(self, version: int, status: VersionStatus) -> None:
         statuses = {**self._statuses, version: status}

@@ -1,7 +1,8 @@
 """A small shop, and small towers with the real ones' signatures: serving is tested without training."""
 
 import functools
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -217,3 +218,10 @@ def request_of(signature: str = "", *, name: str = "retrieval", **inputs) -> pre
     for key, value in inputs.items():
         request.inputs[key].CopyFrom(value if isinstance(value, TensorProto) else tf.make_tensor_proto(value))
     return request
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)

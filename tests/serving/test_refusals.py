@@ -39,7 +39,7 @@ def nonsense() -> dict[str, tuple[predict_pb2.PredictRequest, str, str]]:
         "model": (request_of(name="ranking", query=["mug"]), "NOT_FOUND",
             "'ranking' is not served, expected 'retrieval'"),
         "version": (version, "NOT_FOUND", "version 6 .* is not loaded, expected 7"),
-        "label": (label, bad, "version_label is 'canary'"),
+        "label": (label, "NOT_FOUND", "label 'canary' of 'retrieval' is unknown, expected a version"),
         "signature": (request_of("classify", query=["mug"]), bad,
             "'classify' is unknown, expected one of embed_item, "),
         "output": (output, bad, "output 'price' is unknown .* expected some of item_ids, scores"),
@@ -74,6 +74,9 @@ def nonsense() -> dict[str, tuple[predict_pb2.PredictRequest, str, str]]:
             "a string of 30,000 bytes, expected at most 20,000"),
         "not UTF-8": (request_of(query=tensor(text, [1], string_val=[b"\xff\xfe"])), bad, "not UTF-8"),
         "infinite": (request_of(query=["a"], basket=[np.inf]), bad, "'basket' holds an infinite number"),
+        "neither example nor text": (request_of("evaluate", examples=[b"\xff\xfe"]), bad, "that are no record"),
+        "overflows": (request_of(query=["a"], basket=[-3e38]), bad,
+            r"holds a number of size 3e\+38, expected at most 1e\+15"),
         "no example": (request_of("evaluate", examples=["x"]), bad, "signature 'evaluate': "),
         "long name": (request_of(query=["a"], **{long: ["b"]}), bad, "input 'xxx"),
     }  # fmt: skip

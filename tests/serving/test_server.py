@@ -9,7 +9,6 @@ import tensorflow as tf
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
-    inference_pb2,
     model_service_pb2_grpc,
 )
 
@@ -70,6 +69,15 @@ def test_absent_inputs_mean_no_value(shop: Shop, stub) -> None:
     assert short.outputs == spelled_out.outputs
 
 
+def test_string_tensor_without_values_holds_empty_strings(stub) -> None:
+    bare = tf.make_tensor_proto([""])
+    del bare.string_val[:]  # what TensorFlow itself leaves out may be left out by a client, too
+    spelled_out = stub.Predict(request_of(query=["red mug"], segment=[""]), timeout=10)
+    assert (
+        stub.Predict(request_of(query=["red mug"], segment=bare), timeout=10).outputs == spelled_out.outputs
+    )
+
+
 def test_output_filter_and_version_of_a_request_are_kept(stub) -> None:
     request = request_of(query=["mug"])
     request.output_filter.append("scores")
@@ -110,12 +118,6 @@ def test_status_tells_which_version_is_available(address: str) -> None:
             with pytest.raises(grpc.RpcError) as caught:
                 stub.GetModelStatus(request, timeout=10)
             assert caught.value.code() == grpc.StatusCode.NOT_FOUND
-
-
-def test_rest_of_the_api_is_unimplemented(stub) -> None:
-    with pytest.raises(grpc.RpcError) as caught:
-        stub.MultiInference(inference_pb2.MultiInferenceRequest(), timeout=10)
-    assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
 
 
 def test_push_directory_that_is_a_file_is_refused(tmp_path: Path) -> None:

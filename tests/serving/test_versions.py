@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,7 +24,7 @@ from serving.index import SCANN_DIR, build_index
 from serving.loaded_bundle import load_bundle
 from serving.settings import IndexSettings
 from serving.version_watcher import State, VersionWatcher
-from tests.serving.conftest import Shop
+from tests.serving.conftest import Shop, wait_for
 from transform.errors import TandemError
 
 ROOT = Path(__file__).parents[2]
@@ -44,13 +44,6 @@ def address_of(server: servers.RetrievalServer) -> str:
 
 def statuses(server: servers.RetrievalServer) -> dict:
     return server._watcher.statuses()
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
 
 
 def flip_a_byte(path: Path) -> None:
@@ -243,7 +236,10 @@ class RunningProcess:
     """`serve` in a process of its own."""
 
     def __init__(self, push_dir: Path) -> None:
-        code = f"from serving.server import serve; serve({str(push_dir)!r}, 0)"
+        code = (
+            "from serving.server import serve; from serving.server_options import ServerOptions;"
+            f" serve(ServerOptions({str(push_dir)!r}, 0))"
+        )
         self.process = subprocess.Popen(
             [sys.executable, "-c", code],
             cwd=ROOT,

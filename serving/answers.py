@@ -1,0 +1,234 @@
+"""What the server answers, whichever way it was asked: gRPC and REST share these functions."""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import grpc
+from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_management_pb2,
+    model_pb2,
+    predict_pb2,
+    status_pb2,
+)
+
+from serving.answer_cache import AnswerCache
+from serving.batching import BatchedBundle, Batcher
+from serving.loaded_bundle import LoadedBundle
+from serving.model_config import served_model
+from serving.observed import Observed, Observer
+from serving.predict import predict
+from serving.request_gate import Caller, RequestGate
+from serving.request_inputs import Limits, RequestError
+from serving.version_watcher import VersionWatcher
+from transform.errors import TandemError
+
+logger = logging.getLogger("tandem.serving")
+
+SIGNATURE_DEF = "signature_def"
+
+Response = TypeVar("Response")
+
+
+class Answers:
+    """Answers requests from the versions that are loaded; raises nothing but `RequestError`.
+
+    Attributes:
+      model_name: the name that requests must give.
+      observe: told of every call when it has ended.
+    """
+
+    def __init__(
+        self,
+        model_name: str,
+        watcher: VersionWatcher,
+        limits: Limits,
+        gate: RequestGate,
+        observe: Observer,
+        batcher: Batcher | None,
+        cache: AnswerCache | None,
+    ) -> None:
+        self.model_name = model_name
+        self._batcher = batcher
+        self._cache = cache
+        self.observe = observe
+        self._watcher = watcher
+        self._limits = limits
+        self._gate = gate
+
+    def predict(self, request: predict_pb2.PredictRequest, caller: Caller) -> predict_pb2.PredictResponse:
+        """Runs a signature of the version that is chosen when the request arrives.
+
+        Raises:
+          RequestError: the request is refused, comes too late, or is one too many.
+        """
+
+        def respond() -> predict_pb2.PredictResponse:
+            bundle = self.bundle(request.model_spec)
+            if self._cache is None:
+                return self._compute(bundle, request, caller)
+            key, response = self._cache.get(bundle.manifest.version, request)
+            if response is None:
+                response = self._compute(bundle, request, caller)
+                self._cache.put(key, response)
+            return response
+
+        return self._observed("Predict", caller, request, respond)
+
+    def metadata(
+        self, request: get_model_metadata_pb2.GetModelMetadataRequest, caller: Caller
+    ) -> get_model_metadata_pb2.GetModelMetadataResponse:
+        """Describes the signatures: a `SignatureDefMap` under `signature_def`.
+
+        Raises:
+          RequestError: the request is refused.
+        """
+
+        def respond() -> get_model_metadata_pb2.GetModelMetadataResponse:
+            fields = list(request.metadata_field)
+            if not fields or set(fields) != {SIGNATURE_DEF}:
+                raise RequestError(
+                    "INVALID_ARGUMENT", f"metadata_field is {fields[:3]!r}, expected [{SIGNATURE_DEF!r}]"
+                )
+            bundle = self.bundle(request.model_spec)
+            definitions = get_model_metadata_pb2.SignatureDefMap(signature_def=bundle.signature_defs)
+            response = get_model_metadata_pb2.GetModelMetadataResponse()
+            response.model_spec.name = self.model_name
+            response.model_spec.version.value = bundle.manifest.version
+            response.metadata[SIGNATURE_DEF].Pack(definitions)
+            return response
+
+        return self._observed("GetModelMetadata", caller, request, respond)
+
+    def status(
+        self, request: get_model_status_pb2.GetModelStatusRequest, caller: Caller
+    ) -> get_model_status_pb2.GetModelStatusResponse:
+        """The state of every version seen, newest first, or of the one that is asked for.
+
+        Raises:
+          RequestError: NOT_FOUND.
+        """
+
+        def respond() -> get_model_status_pb2.GetModelStatusResponse:
+            self._check_name(request.model_spec)
+            statuses = self._watcher.statuses()
+            chosen = self._chosen(request.model_spec)
+            if chosen is not None:
+                statuses = {chosen: statuses[chosen]} if chosen in statuses else {}
+            if not statuses:
+                raise RequestError("NOT_FOUND", f"no such version of {self.model_name!r} was seen")
+            response = get_model_status_pb2.GetModelStatusResponse()
+            for version, status in sorted(statuses.items(), reverse=True):
+                entry = response.model_version_status.add(version=version, state=int(status.state))
+                entry.status.error_code = grpc.StatusCode.INTERNAL.value[0] if status.error else 0
+                entry.status.error_message = status.error
+            return response
+
+        return self._observed("GetModelStatus", caller, request, respond)
+
+    def reload(
+        self, request: model_management_pb2.ReloadConfigRequest, caller: Caller
+    ) -> model_management_pb2.ReloadConfigResponse:
+        """Serves other versions, or the same under other labels; returns when they are loaded.
+
+        Raises:
+          RequestError: INVALID_ARGUMENT, or FAILED_PRECONDITION where a label names no version that can be
+            served; both leave everything as it was.
+        """
+
+        def respond() -> model_management_pb2.ReloadConfigResponse:
+            try:
+                model = served_model(request.config)
+            except TandemError as error:
+                raise RequestError("INVALID_ARGUMENT", str(error)) from error
+            if model.name != self.model_name:
+                raise RequestError(
+                    "INVALID_ARGUMENT",
+                    f"the configuration names model {model.name[:100]!r}, expected {self.model_name!r}: another"
+                    " needs a server of its own",
+                )
+            try:
+                self._watcher.choose(model.choice)
+            except TandemError as error:
+                raise RequestError("FAILED_PRECONDITION", str(error)) from error
+            return model_management_pb2.ReloadConfigResponse(status=status_pb2.StatusProto())
+
+        return self._observed("HandleReloadConfigRequest", caller, request, respond)
+
+    def bundle(self, spec: model_pb2.ModelSpec) -> LoadedBundle:
+        """The version that a request chooses.
+
+        Raises:
+          RequestError: NOT_FOUND, or UNAVAILABLE before the first version.
+        """
+        self._check_name(spec)
+        loaded = self._watcher.loaded
+        if not loaded:
+            raise RequestError("UNAVAILABLE", self._watcher.why_unavailable())
+        chosen = self._chosen(spec) or max(loaded)
+        if chosen not in loaded:
+            label = f", which label {spec.version_label!r} stands for," if spec.version_label else ""
+            raise RequestError(
+                "NOT_FOUND",
+                f"version {chosen} of {self.model_name!r}{label} is not loaded, expected"
+                f" {' or '.join(map(str, sorted(loaded)))}, or none for the newest",
+            )
+        return loaded[chosen]
+
+    def _compute(
+        self, bundle: LoadedBundle, request: predict_pb2.PredictRequest, caller: Caller
+    ) -> predict_pb2.PredictResponse:
+        asked: Any = BatchedBundle(bundle, self._batcher) if self._batcher else bundle
+        with self._gate.turn(caller):
+            try:
+                response = predict(asked, request, self._limits)
+            except UnicodeDecodeError as error:  # TensorFlow's refusal, which quotes the bytes
+                raise RequestError(
+                    "INVALID_ARGUMENT", "the inputs hold bytes that are no record, expected serialised ones"
+                ) from error
+        response.model_spec.name = self.model_name
+        return response
+
+    def _chosen(self, spec: model_pb2.ModelSpec) -> int | None:
+        """The version that a request names, by number or by label."""
+        if spec.HasField("version"):
+            return int(spec.version.value)
+        if not spec.HasField("version_label"):
+            return None
+        labels = self._watcher.choice.labels
+        if spec.version_label not in labels:
+            known = f"one of {', '.join(sorted(labels))}" if labels else "a version: there are no labels"
+            raise RequestError(
+                "NOT_FOUND",
+                f"label {spec.version_label[:100]!r} of {self.model_name!r} is unknown, expected {known}",
+            )
+        return labels[spec.version_label]
+
+    def _check_name(self, spec: model_pb2.ModelSpec) -> None:
+        if spec.name != self.model_name:
+            raise RequestError(
+                "NOT_FOUND", f"model {spec.name[:100]!r} is not served, expected {self.model_name!r}"
+            )
+
+    def _observed(
+        self, method: str, caller: Caller, request: Any, respond: Callable[[], Response]
+    ) -> Response:
+        started = time.perf_counter()
+        error, response = None, None
+        try:
+            response = respond()
+            return response
+        except RequestError as refusal:
+            error = refusal
+            raise
+        except Exception as fault:
+            logger.exception("a request failed")
+            error = RequestError("INTERNAL", f"{type(fault).__name__}; the server's log says more")
+            raise error from fault
+        finally:
+            status, message = (error.status, error.message) if error else ("OK", "")
+            seconds = time.perf_counter() - started
+            self.observe(Observed(method, caller.entrypoint, status, seconds, request, response, message))
