@@ -30,6 +30,24 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     run.set_defaults(call=_run_compiled)
 
+    submit = actions.add_parser("submit", help="run a compiled pipeline on a cluster, once")
+    _add_file(submit)
+    _add_parameters(submit)
+    _add_host(submit)
+    submit.set_defaults(call=_submit)
+
+    schedule = actions.add_parser("schedule", help="run a compiled pipeline on a cluster, again and again")
+    schedule.add_argument("file", nargs="?", metavar="PIPELINE.yaml", help="not needed with --list")
+    what = schedule.add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        "--cron", metavar="'0 3 * * *'", help="minute hour day month weekday; replaces the schedule"
+    )
+    what.add_argument("--pause", action="store_true", help="start no more runs until it is scheduled again")
+    what.add_argument("--list", action="store_true", help="show every schedule of the cluster")
+    _add_parameters(schedule)
+    _add_host(schedule)
+    schedule.set_defaults(call=_schedule)
+
 
 def _add_file(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="PIPELINE.yaml", help="what 'tandem kubeflow compile' wrote")
@@ -39,6 +57,14 @@ def _add_parameters(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--param", action="append", default=[], metavar="NAME=VALUE", help="such as span=3; may be repeated"
     )
+
+
+def _add_host(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--host", required=True, metavar="URL", help="API of Kubeflow Pipelines")
+    parser.add_argument(
+        "--token-file", metavar="FILE", help="file with a bearer token, where the API asks for one"
+    )
+    parser.add_argument("--namespace", help="yours, where several users share Kubeflow")
 
 
 def _parameters(options: argparse.Namespace) -> dict[str, str]:
@@ -66,3 +92,36 @@ def _run_compiled(options: argparse.Namespace) -> None:
     from kubeflow.run_compiled import run_compiled
 
     run_compiled(options.file, options.root, _parameters(options))
+
+
+def _submit(options: argparse.Namespace) -> None:
+    from kubeflow.connection import connected
+    from kubeflow.submit import submit
+
+    parameters = _parameters(options)
+    with connected(options.host, token_file=options.token_file, namespace=options.namespace) as client:
+        done = submit(client, options.file, parameters, options.namespace)
+    how = "uploaded" if done.version.new else "there already"
+    print(f"version {done.version.version_name} {how}")
+    print(f"run {done.run_id} {'started' if done.new else 'is under way already'}")
+
+
+def _schedule(options: argparse.Namespace) -> None:
+    from kubeflow.connection import connected
+    from kubeflow.schedule import pause, schedule, schedules
+
+    parameters = _parameters(options)
+    if options.file is None and not options.list:
+        raise TandemError("schedule received no pipeline file; expected one with --cron and with --pause.")
+    with connected(options.host, token_file=options.token_file, namespace=options.namespace) as client:
+        if options.list:
+            lines = [
+                f"{one.name}  {one.cron}  {'enabled' if one.enabled else 'paused'}  {one.recurring_run_id}"
+                for one in schedules(client, options.namespace)
+            ] or ["no schedules"]
+        elif options.pause:
+            lines = [f"{one.name} is paused" for one in pause(client, options.file, options.namespace)]
+        else:
+            made, changed = schedule(client, options.file, options.cron, parameters, options.namespace)
+            lines = [f"{made.name} runs at '{made.cron}' (seconds first){'' if changed else ', as it did'}"]
+    print("\n".join(lines))

@@ -29,7 +29,7 @@ def test_setup_py_names_the_function_that_adds_the_commands():
     assert EntryPoint(name, target, ENTRY_POINTS).load() is add_commands
 
 
-@pytest.mark.parametrize("action", ["compile", "run-compiled"])
+@pytest.mark.parametrize("action", ["compile", "run-compiled", "submit", "schedule"])
 def test_help_needs_no_tensorflow(action):
     code = f"""
 import sys
