@@ -13,7 +13,7 @@ setup(
     package_data={
         "pipeline": ["profiles/*.yaml"],
         "serving": ["tf_serving/*"],
-        "kubeflow": ["profiles/*.yaml", "Dockerfile"],
+        "kubeflow": ["profiles/*.yaml"],
     },
     entry_points={
         "console_scripts": ["tandem = pipeline.cli:main"],
