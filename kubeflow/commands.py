@@ -1,6 +1,7 @@
 """The commands of `tandem kubeflow`."""
 
 import argparse
+import sys
 
 from transform.errors import TandemError
 
@@ -88,10 +89,20 @@ def _compile(options: argparse.Namespace) -> None:
     print(f"wrote {options.out}")
 
 
-def _run_compiled(options: argparse.Namespace) -> None:
+def _run_compiled(options: argparse.Namespace) -> int:
     from kubeflow.run_compiled import run_compiled
+    from kubeflow.verdict import verdict
 
-    run_compiled(options.file, options.root, _parameters(options))
+    results = run_compiled(options.file, options.root, _parameters(options))
+    came_to = verdict(uri for result in results for uri in result.outputs.values())
+    if came_to is None:
+        print("done; no step of this pipeline pushes")
+        return 0
+    if came_to.version is None:
+        print(f"tandem: refused, the last push serves on: {'; '.join(came_to.refused)}", file=sys.stderr)
+        return 3
+    print(f"pushed version {came_to.version} to {came_to.path}")
+    return 0
 
 
 def _submit(options: argparse.Namespace) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from kubeflow.commands import add_commands
 from pipeline.cli import ENTRY_POINTS, main
+from tests.kubeflow.specs import READ, Spec
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,3 +64,21 @@ def test_pipeline_file_that_is_not_there(capsys):
     assert "make it with 'tandem kubeflow compile --out none.yaml'" in refused(
         capsys, "run-compiled", "none.yaml"
     )
+
+
+@pytest.mark.parametrize(
+    "report, status, said",
+    [
+        ({"version": 7, "path": "push/7", "refused": []}, 0, "pushed version 7 to push/7"),
+        ({"version": None, "path": "", "refused": ["recall"]}, 3, "refused, the last push serves on: recall"),
+        (None, 0, "no step of this pipeline pushes"),
+    ],
+)
+def test_run_compiled_says_what_the_run_came_to(capsys, tmp_path, report, status, said):
+    push = "u = e['outputs']['artifacts']['out']['artifacts'][0]['uri']; os.makedirs(u)"
+    write = f"; json.dump({report}, open(u + '/push.json', 'w'))" if report else ""
+    file = Spec().step("Pusher", READ + push + write).write(tmp_path / "p.yaml")
+    words = ["kubeflow", "run-compiled", str(file), "--root", str(tmp_path / "root")]
+    assert main(words, more_commands=[add_commands]) == status
+    shown = capsys.readouterr()
+    assert said in shown.out + shown.err
