@@ -83,6 +83,7 @@ def _compile(options: argparse.Namespace) -> None:
     from pipeline.settings import load_settings
 
     settings, cluster = load_settings(options.profile), load_cluster(options.cluster)
+    print(f"compiling {options.profile} for {options.cluster} ...", flush=True)
     from kubeflow.compile import compile_pipeline, write_pipeline
 
     write_pipeline(compile_pipeline(settings, cluster), options.out)

@@ -9,7 +9,7 @@ from transform.errors import TandemError
 
 ENVIRONMENT = {"TF_USE_LEGACY_KERAS": "1", "KERAS_BACKEND": "tensorflow"}
 # A step with one of these looks at a directory that others write to: the same inputs may mean something else tomorrow.
-_LOOKS_OUTSIDE = ("push_dir", "input_fingerprint")
+_LOOKS_OUTSIDE = ("push_dir", "data", "span", "input_fingerprint")
 
 
 def deploy(spec: dict[str, Any], cluster: ClusterSettings) -> None:
