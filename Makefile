@@ -36,7 +36,7 @@ kubeflow-golden: $(INSTALLED)  ## Compile the pipeline for Kubeflow into the fil
 		--cluster kubeflow/profiles/cluster.yaml --out tests/kubeflow/golden/pipeline.yaml
 
 kubeflow-local: $(INSTALLED)  ## Compile a mini shop's pipeline and execute the file here, a process a step (3 minutes)
-	@$(PY) -m pytest tests/kubeflow -m slow
+	@$(PY) -m pytest tests/kubeflow -m slow -s
 
 clean:  ## Remove .venv, caches and build leftovers (data and pushes under work/ stay)
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

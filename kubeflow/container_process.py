@@ -1,7 +1,9 @@
 """A container's command as a process of this machine."""
 
+import ctypes
 import json
 import os
+import signal
 import subprocess
 import sys
 import zlib
@@ -11,6 +13,7 @@ from typing import Any, NamedTuple
 from kubeflow.placeholders import fill
 from transform.errors import TandemError
 
+_PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 _CHECKOUT = str(Path(__file__).parents[1])
 
 
@@ -54,12 +57,23 @@ def run_container(container: dict[str, Any], executor_input: dict[str, Any], dir
     with open(os.path.join(directory, "log.txt"), "wb") as log:
         try:
             return subprocess.run(
-                words, cwd=directory, env=environment, stdout=log, stderr=subprocess.STDOUT, check=False
+                words,
+                cwd=directory,
+                env=environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                check=False,
+                preexec_fn=_end_with_parent,
             ).returncode
         except OSError as error:
             raise TandemError(
                 f"command {words[:1]} cannot be started ({error.strerror}); expected a command of this machine."
             ) from error
+
+
+def _end_with_parent() -> None:
+    """A step does not go on, and perhaps push, when the run that started it is killed."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def read_outputs(executor_input: dict[str, Any]) -> Outputs:

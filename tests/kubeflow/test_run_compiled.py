@@ -2,8 +2,12 @@
 
 import io
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 from rich.console import Console
 
@@ -182,6 +186,36 @@ def test_failure_names_the_step_with_its_own_words_and_nothing_after_it_runs(tmp
     )
     assert "not run" in shown
     assert list((tmp_path / "root").glob("*/push")) == []
+
+
+def test_step_ends_when_the_run_is_killed(tmp_path):
+    pid_file = tmp_path / "pid"
+    code = f"import os, time; open({str(pid_file)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    file = Spec().step("first", code).write(tmp_path / "p.yaml")
+    run = subprocess.Popen(
+        [sys.executable, "-m", "kubeflow", "run-compiled", str(file), "--root", str(tmp_path / "root")],
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.DEVNULL,
+    )
+    wait_until(lambda: pid_file.exists() and pid_file.read_text())
+    assert is_running(int(pid_file.read_text()))
+    run.kill()
+    run.wait()
+    wait_until(lambda: not is_running(int(pid_file.read_text())))
+
+
+def wait_until(there, seconds=30):
+    end = time.monotonic() + seconds
+    while not there():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def is_running(pid):
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_failed_step_is_not_cached(tmp_path):
