@@ -9,6 +9,7 @@ its artifacts travels in the pipeline file.
 
 import argparse
 import json
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -91,5 +92,16 @@ def _tandem_error(error: BaseException | None) -> str | None:
     return None
 
 
+def _show_progress() -> None:
+    """What Tandem's own loggers say goes to the container's log, beside TFX's lines."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    logger = logging.getLogger("tandem")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
 if __name__ == "__main__":
+    _show_progress()
     sys.exit(main(sys.argv[1:]))

@@ -1,13 +1,18 @@
 """What a step's container starts: bucket URIs, types, carried files, errors of one line; and the exit step's line."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from kubeflow import run_step
 from kubeflow.artifact_paths import local_path, localised, with_bucket_uris
+from kubeflow.compile import COMMAND
 from kubeflow.exit_step import outcome
 
+ROOT = Path(__file__).parents[2]
 BUCKET = "minio://mlpipeline/tandem/7"
 INPUTS_SPEC = json.dumps(
     {"artifacts": {"model": {"artifactType": {"instanceSchema": "title: tfx.Model\ntype: object\n"}}}}
@@ -134,6 +139,21 @@ def test_error_that_nobody_expected_is_raised_as_it_is(tmp_path):
     executor = "tfx.components.schema_gen.import_schema_gen.executor.Executor"
     with pytest.raises(ValueError, match="Schema file path is missing"):
         run_step.main(words(tmp_path, executor, {}, {}))
+
+
+def test_exit_step_writes_its_line_into_the_containers_log(tmp_path):
+    status = json.dumps({"state": "COMPLETE", "pipelineJobResourceName": "tandem-x7"})
+    arguments = words(
+        tmp_path,
+        "kubeflow.exit_step.ReportOutcome_Executor",
+        {"final_status": status},
+        {"final_status": "STRING"},
+    )
+    arguments = [word.replace('"schema": {"artifacts"', '"unused": {"artifacts"') for word in arguments]
+    done = subprocess.run(
+        [sys.executable, *COMMAND[1:], *arguments], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "INFO tandem.kubeflow: run tandem-x7 succeeded" in done.stderr.splitlines()
 
 
 @pytest.mark.parametrize("state", ["COMPLETE", "SUCCEEDED"])
