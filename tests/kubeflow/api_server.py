@@ -38,6 +38,7 @@ class ApiServer:
         self.pipelines, self.versions, self.experiments, self.runs, self.recurring = [], [], [], [], []
         self.fail: dict[str, int] = {}
         self.delay = 0.0
+        self.page = 100  # the most that it answers with at a time
         self.token = None
         self.problems: list[str] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -76,7 +77,13 @@ class ApiServer:
         kept = getattr(self, kind)
         if method == "GET":
             name = "recurringRuns" if kind == "recurring" else kind
-            return 200, {name: self._named(kept, query)}
+            start, size = (
+                int(query.get("page_token", ["0"])[0]),
+                min(self.page, int(query.get("page_size", [10])[0])),
+            )
+            found = self._named(kept, query) or []
+            more = {"next_page_token": str(start + size)} if len(found) > start + size else {}
+            return 200, {name: found[start : start + size] or None, **more}
         made = {**checked(body, model), key: f"{kind}-{len(kept)}"}
         if kind == "runs":
             made["state"] = "RUNNING"

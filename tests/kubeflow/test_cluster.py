@@ -1,6 +1,7 @@
 """Submitting and scheduling, over HTTP: what the cluster is sent, that it is sent once, and what failures say."""
 
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -121,6 +122,18 @@ def test_pause_stops_the_schedule_and_cron_starts_it_again(server, file, capsys)
 def test_list_without_schedules(server, capsys):
     assert kubeflow("schedule", "--list", "--host", server.host) == 0
     assert capsys.readouterr().out == "no schedules\n"
+
+
+def test_list_shows_every_page(server, tmp_path, capsys):
+    server.page = 1
+    for name in ("tiny", "other"):
+        path = write(tmp_path)
+        text = Path(path).read_text().replace("name: tiny", f"name: {name}")
+        Path(path).write_text(text)
+        assert kubeflow("schedule", path, "--host", server.host, "--cron", "0 3 * * *") == 0
+    capsys.readouterr()
+    assert kubeflow("schedule", "--list", "--host", server.host) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["tiny", "other"]
 
 
 def test_namespace_is_sent_along_where_users_have_their_own(server, file):

@@ -145,6 +145,25 @@ def test_volumes_and_secrets_reach_every_container_as_kubernetes_has_them(tmp_pa
     }
 
 
+def test_caching_and_retries_of_one_step_are_set_by_its_name(tmp_path):
+    tree = yaml.safe_load(CLUSTER.read_text())
+    tree["steps"] = {
+        "Trainer": {"cache": False, "retries": 1, "backoff_seconds": 5},
+        "Pusher": {"cache": True},
+    }
+    (tmp_path / "cluster.yaml").write_text(yaml.safe_dump(tree))
+    tasks = steps(compile_pipeline(load_settings(PROFILE), load_cluster(tmp_path / "cluster.yaml")).spec)
+    assert tasks["Trainer"]["cachingOptions"] == {}
+    assert tasks["Trainer"]["retryPolicy"] == {
+        "maxRetryCount": 1,
+        "backoffDuration": "5s",
+        "backoffFactor": 2,
+        "backoffMaxDuration": "3600s",
+    }
+    assert tasks["CatalogIndexer"]["cachingOptions"] == {"enableCache": True}
+    assert tasks["Pusher"]["cachingOptions"] == {}, "it looks at the push directory, whatever the file says"
+
+
 def test_step_that_the_graph_does_not_have(tmp_path):
     tree = yaml.safe_load(CLUSTER.read_text())
     tree["steps"] = {"Trianer": {"gpus": 1}}
@@ -164,3 +183,9 @@ def test_file_of_another_kind_is_refused_and_nothing_written(compiled, tmp_path)
 def test_file_is_read_back_as_it_was_written(compiled, tmp_path):
     write_pipeline(compiled, tmp_path / "deep" / "pipeline.yaml")
     assert read_spec(tmp_path / "deep" / "pipeline.yaml") == compiled.spec
+
+
+def test_file_that_cannot_be_written(compiled, tmp_path):
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(TandemError, match="cannot be written"):
+        write_pipeline(compiled, tmp_path / "taken" / "pipeline.yaml")

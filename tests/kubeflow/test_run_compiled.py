@@ -244,6 +244,31 @@ def test_exit_step_runs_after_a_failure_and_is_told_which_step_it_was(tmp_path):
     assert "[ 2/3] exit" in shown or "[ 3/3] exit" in shown
 
 
+def counting(code):
+    """`count` writes its output parameter `n`, `use` takes it."""
+    spec = Spec().step("count", code)
+    spec.tree["components"]["count"]["outputDefinitions"]["parameters"] = {
+        "n": {"parameterType": "NUMBER_INTEGER"}
+    }
+    taken = {"n": {"taskOutputParameter": {"producerTask": "count", "outputParameterKey": "n"}}}
+    show = f"{READ} {WRITE}(json.dumps(e['inputs']['parameterValues']))"
+    return spec.step("use", show, parameters=taken, kinds={"n": "NUMBER_INTEGER"})
+
+
+def test_output_parameter_is_handed_on_from_its_file_or_from_the_report(tmp_path):
+    in_file = f"{READ} open(e['outputs']['parameters']['n']['outputFile'], 'w').write('5')"
+    results, _ = run(counting(in_file), tmp_path)
+    assert written(results["use"]) == '{"n": 5}'
+    in_report = f"{READ} json.dump({{'parameterValues': {{'n': 6}}}}, open(e['outputs']['outputFile'], 'w'))"
+    results, _ = run(counting(in_report), tmp_path)
+    assert written(results["use"]) == '{"n": 6}'
+
+
+def test_output_parameter_that_was_not_written_fails_its_step(tmp_path):
+    said, _ = failed(counting("pass"), tmp_path)
+    assert said.startswith("step 'count': output parameter 'n' was not written")
+
+
 @pytest.mark.parametrize(
     "after, said",
     [
