@@ -53,6 +53,22 @@ def test_file_has_every_component_of_the_graph_in_a_working_order(spec):
         assert all(order.index(up.id) < order.index(component.id) for up in component.upstream_nodes)
 
 
+def test_kubeflows_own_sdk_reads_both_documents(compiled, tmp_path):
+    from kfp import components
+    from kfp.client.client import _extract_pipeline_yaml
+
+    write_pipeline(compiled, tmp_path / "pipeline.yaml")
+    documents = _extract_pipeline_yaml(str(tmp_path / "pipeline.yaml"))
+    assert documents.pipeline_spec.default_pipeline_root == "minio://mlpipeline/tandem"
+    volumes = documents.platform_spec.platforms["kubernetes"].deployment_spec.executors
+    assert set(volumes) == set(compiled.spec["deploymentSpec"]["executors"])
+    inputs = components.load_component_from_file(str(tmp_path / "pipeline.yaml")).component_spec.inputs
+    assert {name: (one.type, one.default, one.optional) for name, one in inputs.items()} == {
+        "span": ("Integer", -1, True),
+        "push_dir": ("String", "/mnt/tandem/push", True),
+    }
+
+
 def test_every_step_starts_tandem_in_its_image(spec):
     for executor in spec["deploymentSpec"]["executors"].values():
         assert executor["container"]["command"] == ["python", "-m", "kubeflow.run_step"]
