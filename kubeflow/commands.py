@@ -101,6 +101,7 @@ def _run_compiled(options: argparse.Namespace) -> int:
         return 0
     if came_to.version is None:
         print(f"tandem: refused, the last push serves on: {'; '.join(came_to.refused)}", file=sys.stderr)
+        print(f"the gates' table is kept in {came_to.gates}", file=sys.stderr)
         return 3
     print(f"pushed version {came_to.version} to {came_to.path}")
     return 0

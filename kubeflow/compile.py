@@ -1,7 +1,6 @@
 """The graph of `tandem run` as a file for Kubeflow Pipelines (pipeline spec 2.1)."""
 
 import os
-import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,9 +68,9 @@ def compile_pipeline(settings: Settings, cluster: ClusterSettings) -> CompiledPi
 
 
 def on_cluster(settings: Settings, cluster: ClusterSettings) -> Settings:
-    """The profile with the cluster's paths; the metadata file, which only a local run has, is left to the system."""
+    """The profile with the cluster's paths in place of its own."""
     paths = settings.paths.model_copy(
-        update={"push_dir": cluster.paths.push_dir, "pipeline_root": tempfile.gettempdir()}
+        update={"push_dir": cluster.paths.push_dir, "pipeline_root": cluster.paths.runs}
     )
     return settings.model_copy(
         update={

@@ -8,8 +8,9 @@ from kubeflow.settings import ClusterSettings, Step
 from transform.errors import TandemError
 
 ENVIRONMENT = {"TF_USE_LEGACY_KERAS": "1", "KERAS_BACKEND": "tensorflow"}
-# A step with one of these looks at a directory that others write to: the same inputs may mean something else tomorrow.
-_LOOKS_OUTSIDE = ("push_dir", "data", "span", "input_fingerprint")
+# A step with one of these reads or writes a directory beside its artifacts: the same inputs may mean something else there
+# tomorrow.
+_LOOKS_OUTSIDE = ("push_dir", "data", "span", "input_fingerprint", "log_dir")
 
 
 def deploy(spec: dict[str, Any], cluster: ClusterSettings) -> None:

@@ -82,6 +82,10 @@ class ClusterPaths(BaseModel):
     dataset: str = Field(pattern=_ABSOLUTE, description="Instead of data.dataset.")
     push_dir: str = Field(pattern=_ABSOLUTE, description="Instead of paths.push_dir.")
     encoder: str = Field(pattern=_ABSOLUTE, description="Instead of encoder.preset.")
+    runs: str = Field(
+        pattern=_ABSOLUTE,
+        description="Instead of paths.pipeline_root: what runs keep beside their artifacts, such as TensorBoard's files.",
+    )
 
 
 class ClusterSettings(BaseModel):

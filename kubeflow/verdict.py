@@ -15,11 +15,13 @@ class Verdict(NamedTuple):
       version: the version pushed, None where the candidate was refused.
       path: its directory, "" where there is none.
       refused: why it was refused, one line a reason.
+      gates: file with the table of all gates.
     """
 
     version: int | None
     path: str
     refused: list[str]
+    gates: str
 
 
 def verdict(outputs: Iterable[str]) -> Verdict | None:

@@ -84,7 +84,7 @@ def _parser(more_commands: Iterable[AddCommands]) -> argparse.ArgumentParser:
     query.add_argument("--number", action="append", default=[], metavar="NAME=VALUE", help="a number feature")
     query.set_defaults(call=_query)
 
-    history = commands.add_parser("history", help="the lineage of the pushed versions as a table")
+    history = commands.add_parser("history", help="the lineage of a push directory, refused candidates too")
     history.add_argument("--push-dir", required=True, help="directory of pushed versions")
     history.set_defaults(call=_history)
 
@@ -210,6 +210,7 @@ def _retrain(options: argparse.Namespace) -> int:
 def _say_verdict(result, push_dir: str) -> int:  # type: ignore[no-untyped-def]
     if result.version is None:
         print(f"tandem: refused, the last push serves on: {'; '.join(result.refused)}", file=sys.stderr)
+        print(f"the gates' table is kept in {result.gates}", file=sys.stderr)
         return 3
     print(f"pushed version {result.version} to {push_dir}")
     return 0

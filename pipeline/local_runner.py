@@ -12,6 +12,7 @@ from rich.table import Table
 from tfx.orchestration import pipeline as tfx_pipeline
 from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 
+from pipeline.gate_report import gates_table, read_report
 from pipeline.graph import create_pipeline
 from pipeline.lock import only_run
 from pipeline.run_report import Row, output_uris, run_report
@@ -30,12 +31,14 @@ class RunResult(NamedTuple):
       rows: one a component.
       version: the version pushed, None where the candidate was refused.
       refused: why it was refused, one line a reason.
+      gates: path of the table of gates.
       uris: component -> output name -> artifact directory.
     """
 
     rows: list[Row]
     version: int | None
     refused: list[str]
+    gates: str
     uris: dict[str, dict[str, str]]
 
 
@@ -71,6 +74,7 @@ def _run_alone(settings: Settings, root: str, span: int, console: Console) -> Ru
         span=span,
         previous_version=max(versions(settings.paths.push_dir), default=0),
         input_fingerprint=fingerprint(settings.data.dataset, span),
+        started=datetime.datetime.now().timestamp(),
     )
     run_id = datetime.datetime.now().strftime("%Y%m%dT%H%M%S.%f")
     with _Progress(
@@ -84,8 +88,8 @@ def _run_alone(settings: Settings, root: str, span: int, console: Console) -> Ru
     rows = run_report(metadata_path, run_id)
     console.print(_table(rows))
     uris = output_uris(metadata_path, run_id)
-    version, refused = _verdict(uris)
-    return RunResult(rows, version, refused, uris)
+    console.print(gates_table(read_report(uris["Gatekeeper"]["blessing"]).judgements))
+    return RunResult(rows, *_verdict(uris), uris)
 
 
 def _run(pipeline: tfx_pipeline.Pipeline, run_id: str) -> None:
@@ -121,14 +125,14 @@ def _check_preset(preset: str) -> None:
         )
 
 
-def _verdict(uris: dict[str, dict[str, str]]) -> tuple[int | None, list[str]]:
+def _verdict(uris: dict[str, dict[str, str]]) -> tuple[int | None, list[str], str]:
     import json
 
     from pipeline.pusher import REPORT
 
     with open(os.path.join(uris["Pusher"]["pushed"], REPORT), encoding="utf-8") as file:
         report = json.load(file)
-    return report["version"], report["refused"]
+    return report["version"], report["refused"], report["gates"]
 
 
 def _explain(error: BaseException, component: str, log_file: str) -> TandemError:

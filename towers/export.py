@@ -9,6 +9,7 @@ from towers.examples import request_columns
 from towers.two_tower import TwoTower
 from transform.features import (
     HISTORY_AGES,
+    HISTORY_ITEM_IDS,
     HISTORY_ITEMS,
     HISTORY_TYPES,
     ITEM,
@@ -39,7 +40,7 @@ class ServedTowers(tf.Module):
         self.model = model
         self.features = features
 
-    def embed_query(self, inputs: dict[str, Any]) -> Any:
+    def embed_query(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """Encodes requests.
 
         Args:
@@ -47,31 +48,35 @@ class ServedTowers(tf.Module):
             `features.history_length` history entries are read, as in training.
 
         Returns:
-          float32 [B, dimension].
+          `embedding` float32 [B, dimension]; `history_bonus` float32 [B, H], what is added to the inner product of
+          the item at that place of `history_item_ids`: 0 where it came before, or is none that the towers know.
         """
         transformed = self._apply_transform(dense_to_raw(inputs))
         values = {name: _dense(transformed[name]) for name in request_columns(self.features)}
         for name in (HISTORY_ITEMS, HISTORY_TYPES, HISTORY_AGES):
             values[name] = values[name][:, : self.features.history_length]
-        return self.model.embed_queries(values)
+        bonus = self.model.history_bonus(values)
+        unread = tf.shape(inputs[HISTORY_ITEM_IDS])[1] - tf.shape(bonus)[1]
+        bonus = tf.pad(bonus, [[0, 0], [0, unread]])
+        return {"embedding": self.model.embed_queries(values), "history_bonus": bonus}
 
-    def embed_item(self, inputs: dict[str, Any]) -> Any:
-        """Encodes items: dense item inputs, see `transform.features.item_inputs` -> float32 [B, dimension]."""
+    def embed_item(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Encodes items: inputs as in `transform.features.item_inputs` -> `embedding` float32 [B, dimension]."""
         transformed = self._apply_transform(dense_to_raw(inputs))
         text = self.model.encoder(_dense(transformed[ITEM_TOKENS]))
         declared = {feature.name: _dense(transformed[feature.name]) for feature in self.features.item}
         item = _dense(transformed[ITEM])[:, :1]
         item = tf.pad(item, [[0, 0], [0, 1 - tf.shape(item)[1]]])[:, 0]
-        return self.model.embed_items(item, text, declared)
+        return {"embedding": self.model.embed_items(item, text, declared)}
 
     def signatures(self) -> dict[str, Any]:
-        """Concrete functions `embed_query` and `embed_item`, each giving {"embedding": float32 [B, dimension]}."""
+        """Concrete functions of the two methods above."""
         embed = {"embed_query": self.embed_query, "embed_item": self.embed_item}
         specs = {"embed_query": query_inputs(self.features), "embed_item": item_inputs(self.features)}
 
         def signature(name: str) -> Any:
             def run(**inputs: Any) -> dict[str, Any]:
-                return {"embedding": embed[name](inputs)}
+                return embed[name](inputs)
 
             shapes = {
                 key: tf.TensorSpec([None] * spec.rank, tf.as_dtype(spec.dtype), name=key)

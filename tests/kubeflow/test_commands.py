@@ -69,8 +69,12 @@ def test_pipeline_file_that_is_not_there(capsys):
 @pytest.mark.parametrize(
     "report, status, said",
     [
-        ({"version": 7, "path": "push/7", "refused": []}, 0, "pushed version 7 to push/7"),
-        ({"version": None, "path": "", "refused": ["recall"]}, 3, "refused, the last push serves on: recall"),
+        ({"version": 7, "path": "push/7", "refused": [], "gates": "g"}, 0, "pushed version 7 to push/7"),
+        (
+            {"version": None, "path": "", "refused": ["recall"], "gates": "g"},
+            3,
+            "refused, the last push serves on: recall",
+        ),
         (None, 0, "no step of this pipeline pushes"),
     ],
 )

@@ -6,11 +6,13 @@ import yaml
 from kubeflow.settings import load_cluster
 from transform.errors import TandemError
 
+PATHS = {name: f"/mnt/a/{name}" for name in ("dataset", "push_dir", "encoder", "runs")}
+
 
 def cluster(tmp_path, **changes):
     tree = {
         "image": "tandem:1",
-        "paths": {"dataset": "/mnt/a/data", "push_dir": "/mnt/a/push", "encoder": "/mnt/a/encoder"},
+        "paths": PATHS,
         "defaults": {"retries": 3, "volumes": [{"claim": "tandem", "mount": "/mnt/a"}]},
         **changes,
     }
@@ -54,11 +56,11 @@ def test_file_that_is_no_mapping(tmp_path, text):
         ({"pipeline_root": "/tmp"}, "pipeline_root"),
         ({"defaults": {}}, "is below no mount of defaults.volumes (none)"),
         (
-            {"paths": {"dataset": "data", "push_dir": "/mnt/a/p", "encoder": "/mnt/a/e"}},
+            {"paths": PATHS | {"dataset": "data"}},
             "setting 'paths.dataset'",
         ),
         (
-            {"paths": {"dataset": "/mnt/ab", "push_dir": "/mnt/a/p", "encoder": "/mnt/a/e"}},
+            {"paths": PATHS | {"dataset": "/mnt/ab"}},
             "paths.dataset '/mnt/ab' is below no mount",
         ),
     ],

@@ -27,7 +27,7 @@ def shop(tmp_path):
     write_mini_shop(tmp_path / "shop", spans=1, users=30, items=30)
     write_tiny_preset(tmp_path / "encoder")
     profile = mini_profile(tmp_path, training__steps=20, training__replicas=1)
-    names = {"dataset": "shop", "push_dir": "push", "encoder": "encoder"}
+    names = {"dataset": "shop", "push_dir": "push", "encoder": "encoder", "runs": "pipeline"}
     cluster = {
         "image": "tandem:0.1.0",
         "paths": {key: str(tmp_path / name) for key, name in names.items()},

@@ -1,10 +1,9 @@
-"""One run at a time; going back; the lineage."""
+"""One run at a time; going back."""
 
 from pathlib import Path
 
 import pytest
 
-from pipeline.history import history, history_table
 from pipeline.lock import only_run
 from pipeline.rollback import rollback
 from serving.bundle import publish, seal, verify_bundle, versions
@@ -57,12 +56,3 @@ def test_rollback_to_a_damaged_version_is_refused(push_dir):
     with pytest.raises(TandemError, match="damaged"):
         rollback(push_dir)
     assert versions(push_dir) == [5, 6]
-
-
-def test_history_shows_the_lineage(push_dir):
-    pushes = history(push_dir)
-    assert [(p.manifest.version, p.manifest.parent_version, p.served) for p in pushes] == [
-        (5, None, False),
-        (6, 5, True),
-    ]
-    assert history_table(pushes).row_count == 2
