@@ -35,7 +35,7 @@ kubeflow-golden: $(INSTALLED)  ## Compile the pipeline for Kubeflow into the fil
 	@$(PY) -m kubeflow compile --profile pipeline/profiles/production.yaml \
 		--cluster kubeflow/profiles/cluster.yaml --out tests/kubeflow/golden/pipeline.yaml
 
-kubeflow-local: $(INSTALLED)  ## Compile a mini shop's pipeline and execute the file here, a process a step (3 minutes)
+kubeflow-local: $(INSTALLED)  ## Compile a mini shop's pipeline and execute the file here, a process a step (4 minutes)
 	@$(PY) -m pytest tests/kubeflow -m slow -s
 
 clean:  ## Remove .venv, caches and build leftovers (data and pushes under work/ stay)
