@@ -56,8 +56,8 @@ def CatalogIndexer(
     shutil.rmtree(embedded, ignore_errors=True)
     os.makedirs(embedded)
     items = os.path.join(artifact_utils.get_split_uri([examples], "items"), "*")
-    embed_items(beam_pipeline, items, towers_dir, embedded, declared.item_text)
     state = os.path.join(model.uri, "training_state")
+    embed_items(beam_pipeline, items, towers_dir, embedded, declared.item_text, state)
     manifest = write_bundle(
         towers_dir,
         read_embedded_items(embedded),

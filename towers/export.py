@@ -14,11 +14,15 @@ from transform.features import (
     HISTORY_TYPES,
     ITEM,
     ITEM_TOKENS,
+    InputSpec,
     dense_to_raw,
     item_inputs,
     query_inputs,
 )
 from transform.settings import FeatureSettings
+
+EMBED_ITEM_OF_TEXT = "embed_item_of_text"
+TEXT_VECTOR = "text_vector"
 
 
 class ServedTowers(tf.Module):
@@ -62,29 +66,45 @@ class ServedTowers(tf.Module):
 
     def embed_item(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """Encodes items: inputs as in `transform.features.item_inputs` -> `embedding` float32 [B, dimension]."""
+        return self._embed_item(inputs, None)
+
+    def embed_item_of_text(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """The same with `TEXT_VECTOR` float32 [B, E] among the inputs: what the encoder made of the text before."""
+        return self._embed_item({k: v for k, v in inputs.items() if k != TEXT_VECTOR}, inputs[TEXT_VECTOR])
+
+    def _embed_item(self, inputs: dict[str, Any], text: Any) -> dict[str, Any]:
         transformed = self._apply_transform(dense_to_raw(inputs))
-        text = self.model.encoder(_dense(transformed[ITEM_TOKENS]))
+        if text is None:
+            text = self.model.encoder(_dense(transformed[ITEM_TOKENS]))
         declared = {feature.name: _dense(transformed[feature.name]) for feature in self.features.item}
         item = _dense(transformed[ITEM])[:, :1]
         item = tf.pad(item, [[0, 0], [0, 1 - tf.shape(item)[1]]])[:, 0]
         return {"embedding": self.model.embed_items(item, text, declared)}
 
     def signatures(self) -> dict[str, Any]:
-        """Concrete functions of the two methods above."""
+        """Concrete functions of the methods above; `embed_item_of_text` only where the encoder is frozen."""
         embed = {"embed_query": self.embed_query, "embed_item": self.embed_item}
-        specs = {"embed_query": query_inputs(self.features), "embed_item": item_inputs(self.features)}
+        inputs = {"embed_query": query_inputs(self.features), "embed_item": item_inputs(self.features)}
+        specs = {name: _tensor_specs(columns) for name, columns in inputs.items()}
+        if not self.model.encoder.trainable_variables:
+            embed[EMBED_ITEM_OF_TEXT] = self.embed_item_of_text
+            text = tf.TensorSpec([None, self.model.encoder.dimension], tf.float32, name=TEXT_VECTOR)
+            specs[EMBED_ITEM_OF_TEXT] = specs["embed_item"] | {TEXT_VECTOR: text}
 
         def signature(name: str) -> Any:
             def run(**inputs: Any) -> dict[str, Any]:
                 return embed[name](inputs)
 
-            shapes = {
-                key: tf.TensorSpec([None] * spec.rank, tf.as_dtype(spec.dtype), name=key)
-                for key, spec in specs[name].items()
-            }
-            return tf.function(run, autograph=False).get_concrete_function(**shapes)
+            return tf.function(run, autograph=False).get_concrete_function(**specs[name])
 
         return {name: signature(name) for name in embed}
+
+
+def _tensor_specs(inputs: dict[str, InputSpec]) -> dict[str, tf.TensorSpec]:
+    return {
+        name: tf.TensorSpec([None] * spec.rank, tf.as_dtype(spec.dtype), name=name)
+        for name, spec in inputs.items()
+    }
 
 
 def export_towers(model: TwoTower, transform_output: Any, features: FeatureSettings, directory: str) -> None:

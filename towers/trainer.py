@@ -25,6 +25,7 @@ from towers.progress import Progress
 from towers.settings import EncoderSettings, ModelSettings, TrainingSettings
 from towers.snapshot import restore_snapshot, take_snapshot
 from towers.state import TrainingState, carry_state, check_architecture, load_state, save_state
+from towers.text_cache import known_texts, save_texts, text_key
 from towers.two_tower import TwoTower
 from towers.vocabulary import Vocabulary, load_vocabularies
 from transform.features import ITEM_ID_VOCABULARY
@@ -122,7 +123,7 @@ def train(job: Job) -> dict[str, float]:
     previous = _previous_state(job, vocabularies)
     rows = vocabularies[ITEM_ID_VOCABULARY].rows
     requests = read_requests(job.train_files, job.features)
-    catalogue = _read_catalogue(job, rows)
+    catalogue = _read_catalogue(job, rows, previous is not None)
     logger.info("%d training requests, %d items", requests.size, rows - 1)
 
     with strategy.scope():
@@ -141,6 +142,7 @@ def train(job: Job) -> dict[str, float]:
     keyed = keyed_variables(model, job.features)
     state = take_snapshot(model, architecture, vocabularies, keyed, start + steps)
     save_state(job.state_dir, state)
+    save_texts(job.state_dir, catalogue)
     served = _without_strategy(job, vocabularies, model)
     metrics = evaluate_model(served, catalogue, read_requests(job.eval_files, job.features), job.features)
     progress.write(metrics, "eval")
@@ -172,8 +174,8 @@ def _previous_state(job: Job, vocabularies: dict[str, Vocabulary]) -> TrainingSt
     return carry_state(state, vocabularies)
 
 
-def _read_catalogue(job: Job, rows: int) -> Catalogue:
-    """Reads the items, and encodes their texts once where the encoder will not change."""
+def _read_catalogue(job: Job, rows: int, is_warm: bool) -> Catalogue:
+    """Reads the items, and where the encoder will not change encodes the texts that the previous push has not."""
     catalogue = read_catalogue(job.item_files, job.features, rows)
     if job.encoder.trainable != "frozen":
         return catalogue
@@ -184,9 +186,13 @@ def _read_catalogue(job: Job, rows: int) -> Catalogue:
         nonlocal seen
         if done == total or time.perf_counter() - seen > 5:
             seen = time.perf_counter()
-            logger.info("encoded %d of %d distinct item texts", done, total)
+            logger.info("encoded %d of %d new item texts", done, total)
 
-    return catalogue._replace(text=encode_texts(encoder, catalogue.tokens, progress=progress))
+    known = known_texts(job.previous_state) if is_warm and job.previous_state else {}
+    text = encode_texts(
+        encoder, catalogue.tokens, progress=progress, known=lambda tokens: known.get(text_key(tokens))
+    )
+    return catalogue._replace(text=text)
 
 
 def _make_model(
