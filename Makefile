@@ -4,10 +4,10 @@ PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench clean
+.PHONY: help setup demo test lint format bench kubeflow-golden kubeflow-local clean
 
 help:  ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
 
 setup: $(INSTALLED)  ## Make .venv with Python 3.10, the pinned packages and the tandem command
 	@echo "ready: $(VENV)/bin/tandem --help"
@@ -30,6 +30,13 @@ format: $(INSTALLED)  ## Rewrite the code in the style that lint checks
 bench: $(INSTALLED)  ## List the benchmarks; each is a script with --help
 	@for script in $$(grep -l __main__ benchmarks/*.py); do \
 		printf '  %s\n      %s\n' "$(PY) -m benchmarks.$$(basename $$script .py)" "$$(sed -n '1s/"""//gp' $$script)"; done
+
+kubeflow-golden: $(INSTALLED)  ## Compile the pipeline for Kubeflow into the file that the tests compare with
+	@$(PY) -m kubeflow compile --profile pipeline/profiles/production.yaml \
+		--cluster kubeflow/profiles/cluster.yaml --out tests/kubeflow/golden/pipeline.yaml
+
+kubeflow-local: $(INSTALLED)  ## Compile a mini shop's pipeline and execute the file here, a process a step (4 minutes)
+	@$(PY) -m pytest tests/kubeflow -m slow -s
 
 clean:  ## Remove .venv, caches and build leftovers (data and pushes under work/ stay)
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -10,8 +10,15 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.11",
     packages=find_packages(include=[*FOLDERS, *(f"{folder}.*" for folder in FOLDERS)]),
-    package_data={"pipeline": ["profiles/*.yaml"], "serving": ["tf_serving/*"]},
-    entry_points={"console_scripts": ["tandem = pipeline.cli:main"]},
+    package_data={
+        "pipeline": ["profiles/*.yaml"],
+        "serving": ["tf_serving/*"],
+        "kubeflow": ["profiles/*.yaml"],
+    },
+    entry_points={
+        "console_scripts": ["tandem = pipeline.cli:main"],
+        "tandem.commands": ["kubeflow = kubeflow.commands:add_commands"],
+    },
     # Ranges are what the code is written for; requirements.lock holds the one set that is tested.
     install_requires=[
         "tfx>=1.16,<1.17",

@@ -2,24 +2,34 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
+from importlib import metadata
 
 from transform.errors import TandemError
 from transform.runtime import prepare_environment
 
+# Installed packages add commands of their own under this group: functions that are given the parser's commands.
+ENTRY_POINTS = "tandem.commands"
+AddCommands = Callable[["argparse._SubParsersAction[argparse.ArgumentParser]"], None]
 
-def main(arguments: Sequence[str] | None = None) -> int:
+
+def main(
+    arguments: Sequence[str] | None = None, *, more_commands: Iterable[AddCommands] | None = None
+) -> int:
     """Runs one command.
 
     Args:
       arguments: the words after `tandem`; the process's own by default.
+      more_commands: what adds commands; what is installed under the entry points `tandem.commands` by default.
 
     Returns:
       0 done, 2 something the user can mend (one line on stderr), 3 the candidate was refused, 130 interrupted.
     """
     prepare_environment()
-    options = _parser().parse_args(arguments)
+    if more_commands is None:
+        more_commands = [point.load() for point in metadata.entry_points(group=ENTRY_POINTS)]
+    options = _parser(more_commands).parse_args(arguments)
     try:
         return options.call(options) or 0
     except TandemError as error:
@@ -30,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(more_commands: Iterable[AddCommands]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tandem", description="Two-tower search and recommendation, retrained every day."
     )
@@ -83,6 +93,8 @@ def _parser() -> argparse.ArgumentParser:
         "--version", type=int, action="append", default=[], help="a version to score (default: all)"
     )
     evaluate.set_defaults(call=_evaluate)
+    for add in more_commands:
+        add(commands)
     return parser
 
 
