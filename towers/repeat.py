@@ -1,5 +1,6 @@
 """What a user acted on before: the bonus that an item of the own history gets on top of the inner product."""
 
+import math
 from typing import Any
 
 import keras
@@ -41,7 +42,12 @@ class RepeatBonus(keras.layers.Layer):
         self.log_loyalty = self.add_weight(
             name="log_loyalty", shape=(self.items,), initializer="zeros", dtype="float32"
         )
-        self.log_power = self.add_weight(name="log_power", shape=(), initializer="zeros", dtype="float32")
+        self.log_power = self.add_weight(
+            name="log_power",
+            shape=(),
+            initializer=keras.initializers.Constant(math.log(_POWER)),
+            dtype="float32",
+        )
         self.built = True
 
     def call(self, items: Any, types: Any, ages: Any, has_text: Any) -> Any:
@@ -112,17 +118,17 @@ def sum_of_history(items: Any, weights: Any) -> Any:
     return total * is_first * tf.cast(items > 0, tf.float32)
 
 
-# Odds of an item that was bought a moment ago against one that never was, before anything is learned; with a query text
-# the text decides.
-_ODDS, _ODDS_WITH_TEXT = 20.0, 0.05
+# Where learning starts: nearly the order of how often each item was bought, which is hard to beat. The weight of an entry
+# of the last hour, with and without a query text (the text decides where there is one), its decay a bucket, the power.
+_WEIGHT, _WEIGHT_WITH_TEXT, _DECAY, _POWER = 20.0, 0.05, 0.9, 1.5
 
 
 def _start_log_weights(event_weights: list[float]) -> Any:
-    """log(odds * weight * decay), decay falling to a seventh over the age buckets; an unknown age is the middle one."""
-    decay = [0.85 ** max(bucket - 1, 0) for bucket in range(AGE_ROWS)]
+    """log(event weight * weight * decay) [types, 2, ages]; an unknown age is the middle one."""
+    decay = [_DECAY ** max(bucket - 1, 0) for bucket in range(AGE_ROWS)]
     decay[0] = decay[AGE_ROWS // 2]
     table = [
-        [[odds * weight * share for share in decay] for odds in (_ODDS, _ODDS_WITH_TEXT)]
+        [[start * weight * share for share in decay] for start in (_WEIGHT, _WEIGHT_WITH_TEXT)]
         for weight in event_weights
     ]
     return tf.math.log(tf.constant(table, tf.float32))
