@@ -32,7 +32,7 @@ from transform.text import load_tokenizer  # noqa: E402
 from transform.window import Previous  # noqa: E402
 
 MODEL = ModelSettings(made_up_queries=0.0)
-TRAINING = TrainingSettings(steps=100_000, warm_start_steps=100_000, max_epochs=3.0)
+TRAINING = TrainingSettings(steps=100_000, warm_start_steps=100_000, max_epochs=1.0)
 VIEWS = ("all", "unseen", "fresh", "anchor")
 METRICS = ("recall_at_10", "recall_at_100", "ndcg_at_10")
 SCRATCH, WARM, NEVER = "from scratch", "warm start", "never again"

@@ -106,7 +106,7 @@ class TrainingSettings(BaseModel):
         default=300, ge=0, description="Steps of a run that starts from a previous push, in batches."
     )
     max_epochs: float = Field(
-        default=4.0,
+        default=2.0,
         gt=0,
         description="A run stops after that many passes over its requests; more learn them by heart.",
     )
