@@ -15,12 +15,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
       arguments: the words after `tandem`; the process's own by default.
 
     Returns:
-      0 done, 2 something the user can mend (one line on stderr), 3 the candidate was refused, 130 interrupted.
+      0 done or nothing to do, 2 something the user can mend (one line on stderr), 3 the candidate was refused,
+      4 another run is going, 130 interrupted.
     """
     prepare_environment()
     options = _parser().parse_args(arguments)
+    from pipeline.due import NothingDue
+    from pipeline.lock import AnotherRun
+
     try:
         return options.call(options) or 0
+    except NothingDue as nothing:
+        print(nothing)
+        return 0
+    except AnotherRun as error:
+        print(f"tandem: {error}", file=sys.stderr)
+        return 4
     except TandemError as error:
         print(f"tandem: {error}", file=sys.stderr)
         return 2
@@ -40,13 +50,27 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run the pipeline once: data to pushed bundle")
     _add_profile(run)
     run.add_argument("--span", type=int, default=-1, help="newest span to use (default: the newest there is)")
+    run.add_argument(
+        "--from-scratch",
+        action="store_true",
+        help="start anew, where the previous push cannot be gone on from",
+    )
+    _add_allow(run)
     run.set_defaults(call=_run)
 
     retrain = commands.add_parser(
         "retrain", help="run the pipeline if spans have arrived since the last push"
     )
     _add_profile(retrain)
+    _add_allow(retrain)
     retrain.set_defaults(call=_retrain)
+
+    schedule = commands.add_parser("schedule", help="keep retraining at set times, until SIGTERM")
+    _add_profile(schedule)
+    schedule.add_argument(
+        "--cron", required=True, help='minute, hour, day, month, weekday as in a crontab: "0 3 * * *"'
+    )
+    schedule.set_defaults(call=_schedule)
 
     serve = commands.add_parser("serve", help="answer TensorFlow Serving clients from a push directory")
     serve.add_argument("--push-dir", required=True, help="directory of pushed versions")
@@ -98,6 +122,16 @@ def _add_profile(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--push-dir", help="instead of the profile's paths.push_dir")
 
 
+def _add_allow(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="let an anomaly of the data through, by the name that was printed with it; may be repeated",
+    )
+
+
 def _add_prepare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     prepare = commands.add_parser("prepare", help="make or check a dataset directory")
     sources = prepare.add_subparsers(required=True, metavar="SOURCE")
@@ -136,7 +170,12 @@ def _add_encoder(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def _settings(options: argparse.Namespace):  # type: ignore[no-untyped-def]
     from pipeline.settings import load_settings
 
-    return load_settings(options.profile, {"data.dataset": options.data, "paths.push_dir": options.push_dir})
+    settings = load_settings(
+        options.profile, {"data.dataset": options.data, "paths.push_dir": options.push_dir}
+    )
+    if getattr(options, "allow", None):
+        return settings.model_copy(update={"bad_days": settings.bad_days.allowing(options.allow)})
+    return settings
 
 
 def _prepare_complete_journey(options: argparse.Namespace) -> None:
@@ -176,23 +215,25 @@ def _run(options: argparse.Namespace) -> int:
     settings = _settings(options)
     from pipeline.local_runner import run_locally
 
-    return _say_verdict(run_locally(settings, span=options.span), settings.paths.push_dir)
+    result = run_locally(settings, span=options.span, from_scratch=options.from_scratch)
+    return _say_verdict(result, settings.paths.push_dir)
 
 
 def _retrain(options: argparse.Namespace) -> int:
     settings = _settings(options)
-    from serving.bundle import read_manifest, versions
-    from transform.dataset import spans
-
-    pushed = versions(settings.paths.push_dir)
-    done = max(read_manifest(f"{settings.paths.push_dir}/{pushed[-1]}").spans) if pushed else -1
-    newest = max(spans(settings.data.dataset))
-    if newest <= done:
-        print(f"nothing to do: version {pushed[-1]} already holds span {done}, the newest there is.")
-        return 0
     from pipeline.local_runner import run_locally
 
-    return _say_verdict(run_locally(settings, span=newest), settings.paths.push_dir)
+    return _say_verdict(run_locally(settings), settings.paths.push_dir)
+
+
+def _schedule(options: argparse.Namespace) -> None:
+    settings = _settings(options)
+    from pipeline.schedule import schedule
+
+    words = ["--profile", options.profile]
+    for flag, value in (("--data", options.data), ("--push-dir", options.push_dir)):
+        words += [flag, value] if value else []
+    schedule(options.cron, words, settings.name)
 
 
 def _say_verdict(result, push_dir: str) -> int:  # type: ignore[no-untyped-def]
