@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from pipeline.run_commands import add_profile, add_run_commands, settings_of
 from transform.errors import TandemError
 from transform.runtime import prepare_environment
 
@@ -20,20 +21,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     prepare_environment()
     options = _parser().parse_args(arguments)
-    from pipeline.due import NothingDue
-    from pipeline.lock import AnotherRun
-
     try:
         return options.call(options) or 0
-    except NothingDue as nothing:
-        print(nothing)
-        return 0
-    except AnotherRun as error:
-        print(f"tandem: {error}", file=sys.stderr)
-        return 4
     except TandemError as error:
-        print(f"tandem: {error}", file=sys.stderr)
-        return 2
+        if error.exit_status:
+            print(f"tandem: {error}", file=sys.stderr)
+        else:
+            print(error)
+        return error.exit_status
     except KeyboardInterrupt:
         print("tandem: interrupted; the same command goes on from here.", file=sys.stderr)
         return 130
@@ -47,30 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_prepare(commands)
     _add_encoder(commands)
 
-    run = commands.add_parser("run", help="run the pipeline once: data to pushed bundle")
-    _add_profile(run)
-    run.add_argument("--span", type=int, default=-1, help="newest span to use (default: the newest there is)")
-    run.add_argument(
-        "--from-scratch",
-        action="store_true",
-        help="start anew, where the previous push cannot be gone on from",
-    )
-    _add_allow(run)
-    run.set_defaults(call=_run)
-
-    retrain = commands.add_parser(
-        "retrain", help="run the pipeline if spans have arrived since the last push"
-    )
-    _add_profile(retrain)
-    _add_allow(retrain)
-    retrain.set_defaults(call=_retrain)
-
-    schedule = commands.add_parser("schedule", help="keep retraining at set times, until SIGTERM")
-    _add_profile(schedule)
-    schedule.add_argument(
-        "--cron", required=True, help='minute, hour, day, month, weekday as in a crontab: "0 3 * * *"'
-    )
-    schedule.set_defaults(call=_schedule)
+    add_run_commands(commands)
 
     serve = commands.add_parser("serve", help="answer TensorFlow Serving clients from a push directory")
     serve.add_argument("--push-dir", required=True, help="directory of pushed versions")
@@ -108,28 +80,12 @@ def _parser() -> argparse.ArgumentParser:
     rollback.set_defaults(call=_rollback)
 
     evaluate = commands.add_parser("evaluate", help="full-corpus figures of pushed versions beside baselines")
-    _add_profile(evaluate)
+    add_profile(evaluate)
     evaluate.add_argument(
         "--version", type=int, action="append", default=[], help="a version to score (default: all)"
     )
     evaluate.set_defaults(call=_evaluate)
     return parser
-
-
-def _add_profile(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--profile", required=True, help="YAML file of settings, see pipeline/profiles/")
-    parser.add_argument("--data", help="dataset directory, instead of the profile's data.dataset")
-    parser.add_argument("--push-dir", help="instead of the profile's paths.push_dir")
-
-
-def _add_allow(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--allow",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="let an anomaly of the data through, by the name that was printed with it; may be repeated",
-    )
 
 
 def _add_prepare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -167,17 +123,6 @@ def _add_encoder(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     take_in.set_defaults(call=_encoder_import)
 
 
-def _settings(options: argparse.Namespace):  # type: ignore[no-untyped-def]
-    from pipeline.settings import load_settings
-
-    settings = load_settings(
-        options.profile, {"data.dataset": options.data, "paths.push_dir": options.push_dir}
-    )
-    if getattr(options, "allow", None):
-        return settings.model_copy(update={"bad_days": settings.bad_days.allowing(options.allow)})
-    return settings
-
-
 def _prepare_complete_journey(options: argparse.Namespace) -> None:
     from transform.complete_journey import prepare_complete_journey
 
@@ -211,39 +156,6 @@ def _encoder_import(options: argparse.Namespace) -> None:
     )
 
 
-def _run(options: argparse.Namespace) -> int:
-    settings = _settings(options)
-    from pipeline.local_runner import run_locally
-
-    result = run_locally(settings, span=options.span, from_scratch=options.from_scratch)
-    return _say_verdict(result, settings.paths.push_dir)
-
-
-def _retrain(options: argparse.Namespace) -> int:
-    settings = _settings(options)
-    from pipeline.local_runner import run_locally
-
-    return _say_verdict(run_locally(settings), settings.paths.push_dir)
-
-
-def _schedule(options: argparse.Namespace) -> None:
-    settings = _settings(options)
-    from pipeline.schedule import schedule
-
-    words = ["--profile", options.profile]
-    for flag, value in (("--data", options.data), ("--push-dir", options.push_dir)):
-        words += [flag, value] if value else []
-    schedule(options.cron, words, settings.name)
-
-
-def _say_verdict(result, push_dir: str) -> int:  # type: ignore[no-untyped-def]
-    if result.version is None:
-        print(f"tandem: refused, the last push serves on: {'; '.join(result.refused)}", file=sys.stderr)
-        return 3
-    print(f"pushed version {result.version} to {push_dir}")
-    return 0
-
-
 def _serve(options: argparse.Namespace) -> None:
     from serving.server import serve
 
@@ -272,7 +184,7 @@ def _rollback(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    settings = _settings(options)
+    settings = settings_of(options)
     from rich.console import Console
 
     from pipeline.evaluate import evaluate, figures_table

@@ -16,6 +16,8 @@ _WAYS_OUT = (
 class NothingDue(TandemError):
     """Every span there is has been learnt."""
 
+    exit_status = 0
+
 
 def spans_due(settings: Settings, span: int = -1) -> list[int]:
     """Spans that have come since the newest push, late ones among them.

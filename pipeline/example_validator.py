@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shlex
 from typing import Any
 
 import tensorflow_data_validation as tfdv
@@ -123,7 +124,7 @@ def _refuse(broken: list[str], stopped: list[Anomaly]) -> None:
         )
     if stopped:
         said = "; ".join(f"{anomaly.name} ({anomaly.description})" for anomaly in stopped)
-        words = " ".join(dict.fromkeys(f"--allow '{anomaly.name}'" for anomaly in stopped))
+        words = " ".join(dict.fromkeys(f"--allow {shlex.quote(anomaly.name)}" for anomaly in stopped))
         raise TandemError(
             f"this looks like a bad day, so nothing was trained: {said}. Mend the spans, or let it through with {words}."
         )

@@ -15,6 +15,8 @@ _NAME = ".run.lock"
 class AnotherRun(TandemError):
     """Another run holds the push directory."""
 
+    exit_status = 4
+
 
 @contextmanager
 def only_run(push_dir: str) -> Iterator[None]:

@@ -105,18 +105,19 @@ def test_every_anomaly_is_named_and_each_is_let_through_by_its_own_name_only(
 ):
     day = request.getfixturevalue(name_of_day)
     line = refusal(day, tmp_path)
-    assert sorted(re.findall("--allow '(.*?)'", line)) == sorted(names)
+    assert sorted(re.findall(r"--allow (\S+?)\.?(?= |$)", line)) == sorted(names)
     for name in names:
         others = tuple(other for other in names if other != name)
         left = refusal(day, tmp_path, allow=others)
-        assert left.endswith(f"let it through with --allow '{name}'."), left
+        assert left.endswith(f"let it through with --allow {name}."), left
     assert validate(day, tmp_path, allow=names) == sorted(names)
 
 
 def test_an_anomaly_is_said_in_words(meagre, robot, tmp_path):
     line = refusal(meagre, tmp_path)
     assert "few_events (span 4 has " in line and "the median of 3 spans before is" in line
-    assert "drift:device (split train: The Linfty distance between current and previous is" in line
+    # The held-out days are all of the new week; half of what is learnt is still the week before.
+    assert "drift:device (split eval: The Linfty distance between current and previous is" in line
     assert "drift:price (split items: The approximate Jensen-Shannon divergence" in line
     line = refusal(robot, tmp_path)
     assert "events are of item 'i007', the most frequent item has" in line
