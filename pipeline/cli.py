@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     query.add_argument("--number", action="append", default=[], metavar="NAME=VALUE", help="a number feature")
     query.set_defaults(call=_query)
 
-    history = commands.add_parser("history", help="the lineage of the pushed versions as a table")
+    history = commands.add_parser("history", help="the lineage of a push directory, refused candidates too")
     history.add_argument("--push-dir", required=True, help="directory of pushed versions")
     history.set_defaults(call=_history)
 

@@ -3,7 +3,7 @@
 import glob
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,13 +18,13 @@ from pipeline.baselines import (
     ranking_metrics,
     recent_popularity,
 )
+from pipeline.held_out import read_requests, score_requests
 from pipeline.settings import Settings
 from serving.bundle import versions
+from serving.metrics import METRICS
 from transform.errors import TandemError
 
-METRICS = ("recall_at_10", "recall_at_100", "ndcg_at_10", "mrr")
 _DEPTH = 100
-_BATCH = 256
 
 
 class Figures(NamedTuple):
@@ -66,12 +66,12 @@ def evaluate(settings: Settings, only: Sequence[int] = ()) -> tuple[list[Figures
             f"version {missing or 'any'} is not in {settings.paths.push_dir!r}; versions there: {there or 'none'}."
             " Push one with 'tandem run'."
         )
-    records = list(_records(examples))
+    records = read_requests(os.path.join(examples, "Split-eval"))
     rows = [held_out_row(record) for record in records]
     figures: list[Figures] = []
     for version in only or there:
         directory = os.path.join(settings.paths.push_dir, str(version))
-        figures += _by_view(f"version {version}", rows, _model_metrics(directory, records))
+        figures += _by_view(f"version {version}", rows, score_requests(directory, records))
     events = events_before(
         settings.data.dataset,
         meta["history_spans"],
@@ -144,27 +144,6 @@ def _last_examples(pipeline_root: str) -> str:
             f"no run has left held-out requests under {pipeline_root!r}; run 'tandem run --profile FILE' first."
         )
     return max(whole, key=lambda d: int(os.path.basename(d)))
-
-
-def _records(examples: str) -> Iterator[bytes]:
-    import tensorflow as tf
-
-    files = sorted(glob.glob(os.path.join(glob.escape(examples), "Split-eval", "*")))
-    for record in tf.data.TFRecordDataset(files, compression_type="GZIP"):
-        yield record.numpy()
-
-
-def _model_metrics(directory: str, records: Sequence[bytes]) -> dict[str, np.ndarray]:
-    import tensorflow as tf
-    import tensorflow_text  # noqa: F401  registers the tokenizer's ops
-
-    model = tf.saved_model.load(directory)
-    signature = model.signatures["evaluate"]
-    parts = [
-        signature(examples=tf.constant(records[start : start + _BATCH]))
-        for start in range(0, len(records), _BATCH)
-    ]
-    return {metric: np.concatenate([part[metric].numpy() for part in parts]) for metric in METRICS}
 
 
 def _by_view(name: str, rows: Sequence[HeldOut], columns: dict[str, np.ndarray]) -> list[Figures]:

@@ -1,15 +1,18 @@
 """The whole pipeline on one screen."""
 
+import json
 import os
 
 import tensorflow_model_analysis as tfma  # noqa: F401  registers the evaluation protos that TFX serialises
 from tfx import v1 as tfx
 from tfx.proto import transform_pb2
 
-from pipeline.evaluator import RetrievalEvaluator, eval_config
+from pipeline.evaluator import eval_config
 from pipeline.example_validator import StrictExampleValidator
+from pipeline.gatekeeper import Gatekeeper
 from pipeline.index_validator import IndexValidator
 from pipeline.previous_push import PreviousPush
+from pipeline.push_board import PushBoard
 from pipeline.pusher import Pusher
 from pipeline.settings import Settings
 from serving.catalog_indexer import CatalogIndexer
@@ -23,6 +26,7 @@ def create_pipeline(
     span: int = -1,
     previous_version: int = -1,
     input_fingerprint: str = "",
+    started: float = 0.0,
 ) -> tfx.dsl.Pipeline:
     """Wires every component; nothing flows back except the previous push.
 
@@ -32,7 +36,9 @@ def create_pipeline(
       span: newest span to use; -1 is the newest there is when the run starts.
       previous_version: version to start from; 0 starts anew, -1 is the newest when the run starts.
       input_fingerprint: changes when the data does, so that cached results are used only for the same data.
+      started: when the run started, seconds UTC, for the lineage; 0 where that is not known.
     """
+    root = os.path.abspath(settings.paths.pipeline_root)
     features = settings.features.model_dump_json()
     encoder = settings.encoder.model_dump_json()
 
@@ -89,25 +95,35 @@ def create_pipeline(
         features=features,
         index=settings.index.model_dump_json(),
     )
-    evaluator = RetrievalEvaluator(
+    evaluator = tfx.components.Evaluator(
+        examples=examples, model=indexer.outputs["bundle"], example_splits=["eval"], eval_config=eval_config()
+    )
+    gatekeeper = Gatekeeper(
+        bundle=indexer.outputs["bundle"],
+        previous_push=previous.outputs["push"],
         examples=examples,
-        model=indexer.outputs["bundle"],
-        baseline_model=previous.outputs["push"],
-        example_splits=["eval"],
-        eval_config=eval_config(settings.gates),
+        gates=json.dumps([gate.model_dump() for gate in settings.gates]),
     )
     index_validator = IndexValidator(
         bundle=indexer.outputs["bundle"], examples=examples, index=settings.index.model_dump_json()
     )
     pusher = Pusher(
         bundle=indexer.outputs["bundle"],
+        examples=examples,
         evaluation=evaluator.outputs["evaluation"],
-        model_blessing=evaluator.outputs["blessing"],
+        model_blessing=gatekeeper.outputs["blessing"],
         index_blessing=index_validator.outputs["blessing"],
         previous_push=previous.outputs["push"],
         push_dir=os.path.abspath(settings.paths.push_dir),
+        started=started,
     )
-    root = os.path.abspath(settings.paths.pipeline_root)
+    board = PushBoard(
+        bundle=indexer.outputs["bundle"],
+        previous_push=previous.outputs["push"],
+        model_blessing=gatekeeper.outputs["blessing"],
+        pushed=pusher.outputs["pushed"],
+        log_dir=os.path.join(root, "tensorboard", "pushes"),
+    )
     return tfx.dsl.Pipeline(
         pipeline_name=settings.name,
         pipeline_root=root,
@@ -121,8 +137,10 @@ def create_pipeline(
             trainer,
             indexer,
             evaluator,
+            gatekeeper,
             index_validator,
             pusher,
+            board,
         ],
         enable_cache=True,
         metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(

@@ -33,12 +33,14 @@ class RunResult(NamedTuple):
       rows: one a component.
       version: the version pushed, None where the candidate was refused.
       refused: why it was refused, one line a reason.
+      gates: path of the table of gates.
       uris: component -> output name -> artifact directory.
     """
 
     rows: "list[Row]"
     version: int | None
     refused: list[str]
+    gates: str
     uris: dict[str, dict[str, str]]
 
 
@@ -74,6 +76,7 @@ def run_locally(
 
 
 def _run_alone(settings: Settings, root: str, span: int, previous: int, console: Console) -> RunResult:
+    from pipeline.gate_report import gates_table, read_report
     from pipeline.graph import create_pipeline
     from pipeline.run_report import output_uris, run_report
     from towers.precision import make_strategy
@@ -86,6 +89,7 @@ def _run_alone(settings: Settings, root: str, span: int, previous: int, console:
         span=span,
         previous_version=previous,
         input_fingerprint=fingerprint(settings.data.dataset, span),
+        started=datetime.datetime.now().timestamp(),
     )
     run_id = datetime.datetime.now().strftime("%Y%m%dT%H%M%S.%f")
     with Progress(console, len(pipeline.components), os.path.join(root, "logs", f"{run_id}.log")) as progress:
@@ -97,8 +101,8 @@ def _run_alone(settings: Settings, root: str, span: int, previous: int, console:
     rows = run_report(metadata_path, run_id)
     console.print(_table(rows))
     uris = output_uris(metadata_path, run_id)
-    version, refused = _verdict(uris)
-    return RunResult(rows, version, refused, uris)
+    console.print(gates_table(read_report(uris["Gatekeeper"]["blessing"]).judgements))
+    return RunResult(rows, *_verdict(uris), uris)
 
 
 def _run(pipeline: "tfx_pipeline.Pipeline", run_id: str) -> None:
@@ -138,12 +142,12 @@ def _check_preset(preset: str) -> None:
         )
 
 
-def _verdict(uris: dict[str, dict[str, str]]) -> tuple[int | None, list[str]]:
+def _verdict(uris: dict[str, dict[str, str]]) -> tuple[int | None, list[str], str]:
     from pipeline.pusher import REPORT
 
     with open(os.path.join(uris["Pusher"]["pushed"], REPORT), encoding="utf-8") as file:
         report = json.load(file)
-    return report["version"], report["refused"]
+    return report["version"], report["refused"], report["gates"]
 
 
 def _explain(error: BaseException, component: str, log_file: str) -> TandemError:

@@ -89,6 +89,7 @@ def _schedule(options: argparse.Namespace) -> None:
 def _say_verdict(result, push_dir: str) -> int:  # type: ignore[no-untyped-def]
     if result.version is None:
         print(f"tandem: refused, the last push serves on: {'; '.join(result.refused)}", file=sys.stderr)
+        print(f"the gates' table is kept in {result.gates}", file=sys.stderr)
         return 3
     print(f"pushed version {result.version} to {push_dir}")
     return 0

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -9,7 +10,8 @@ from typing import Any, NamedTuple, TypeAlias
 from ml_metadata.proto import metadata_store_pb2
 from tfx.orchestration import metadata
 
-from pipeline import evaluator, example_validator, previous_push, pusher
+from pipeline import evaluator, example_validator, gate_report, previous_push, pusher
+from serving.metrics import METRICS
 
 Uris = dict[str, str]
 mlmd: Any = metadata_store_pb2
@@ -115,7 +117,13 @@ def _bundle(uris: Uris) -> str:
 
 def _evaluation(uris: Uris) -> str:
     overall = evaluator.slice_metrics(uris["evaluation"]).get("view:all", {})
-    return ", ".join(f"{name} {overall[name]:.4f}" for name in evaluator.METRICS if name in overall)
+    return ", ".join(f"{name} {overall[name]:.4f}" for name in METRICS if name in overall)
+
+
+def _gates(uris: Uris) -> str:
+    report = gate_report.read_report(uris["blessing"])
+    outcomes = Counter(judgement.outcome for judgement in report.judgements)
+    return "bars: " + ", ".join(f"{number} {outcome}" for outcome, number in outcomes.items())
 
 
 def _index(uris: Uris) -> str:
@@ -139,7 +147,8 @@ _OUTCOMES: dict[str, Callable[[Uris], str]] = {
     "Transform": _transform,
     "Trainer": _trainer,
     "CatalogIndexer": _bundle,
-    "RetrievalEvaluator": _evaluation,
+    "Evaluator": _evaluation,
+    "Gatekeeper": _gates,
     "IndexValidator": _index,
     "Pusher": _pushed,
 }

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from serving.settings import IndexSettings
 from towers.settings import EncoderSettings, ModelSettings, TrainingSettings
@@ -15,15 +15,23 @@ from transform.settings import DataSettings, FeatureSettings
 
 
 class Gate(BaseModel):
-    """A bar that a candidate must clear before it is pushed; all of them are checked on held-out requests."""
+    """A bar before a push: the mean of one metric over one slice of held-out requests; see docs/decisions.md."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     metric: Literal["recall_at_10", "recall_at_100", "ndcg_at_10", "mrr"] = Field(
         description="Mean over held-out requests, full corpus, exact."
     )
-    view: Literal["all", "unseen", "new_item", "tail_item"] = Field(
-        default="all", description="Which held-out targets count; see docs/data.md."
+    view: Literal["all", "unseen", "new_item", "tail_item", "anchor"] = Field(
+        default="all",
+        description="Which held-out targets count, or anchor: requests of older days, kept from training; see"
+        " docs/data.md.",
+    )
+    user_group: Literal["new", "returning", "none"] | None = Field(
+        default=None, description="Only requests of these users; none: requests without a user."
+    )
+    query_group: Literal["with_query", "without_query"] | None = Field(
+        default=None, description="Only requests with, or without, a typed query."
     )
     at_least: float | None = Field(
         default=None,
@@ -34,8 +42,15 @@ class Gate(BaseModel):
     lose_at_most: float | None = Field(
         default=None,
         ge=0,
-        le=1,
-        description="How far the mean may fall below the previous push on the same requests, as a share of 1.",
+        lt=1,
+        description="Share of the previous push's mean, on the same requests, that may be lost: 0.05 lets 0.20"
+        " fall to 0.19.",
+    )
+    confidence: float = Field(
+        default=0.95,
+        ge=0.5,
+        lt=1,
+        description="Coverage of the bootstrap interval that tells a loss from chance; only with lose_at_most.",
     )
     reason: str = Field(min_length=1, description="Why the bar stands where it does.")
 
@@ -72,13 +87,20 @@ class Settings(BaseModel):
     index: IndexSettings = IndexSettings()
     bad_days: BadDaySettings = BadDaySettings()
     gates: tuple[Gate, ...] = Field(
-        min_length=1, description="Bars before a push; without one nothing is judged."
+        min_length=1, description="Bars before a push; one has at_least, or a first run could not be judged."
     )
     beam_args: tuple[str, ...] = Field(
         default=("--runner=FnApiRunner", "--sdk_container_image=in-process"),
         description="Options for Beam; the default runs in this process, and names an image so that TFX does not"
         " pack itself for workers elsewhere (4 seconds a component).",
     )
+
+    @field_validator("gates")
+    @classmethod
+    def _judge_a_first_run(cls, gates: tuple[Gate, ...]) -> tuple[Gate, ...]:
+        if all(gate.at_least is None for gate in gates):
+            raise ValueError("no gate has at_least, expected one at least: it is the only bar of a first run")
+        return gates
 
 
 def load_settings(profile: str | Path, overrides: dict[str, Any] | None = None) -> Settings:

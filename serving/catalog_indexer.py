@@ -62,11 +62,11 @@ def CatalogIndexer(
     shutil.rmtree(embedded, ignore_errors=True)
     os.makedirs(embedded)
     items = os.path.join(artifact_utils.get_split_uri([examples], "items"), "*")
-    embed_items(beam_pipeline, items, towers_dir, embedded, declared.item_text)
     state = os.path.join(model.uri, "training_state")
     baseline = os.path.join(bundle.uri, "baseline")
     computed = {split: stats_artifact_utils.load_statistics(statistics, split).proto() for split in SPLITS}
     write_baseline(baseline, computed, from_json(interactions["span_counts"]), declared)
+    embed_items(beam_pipeline, items, towers_dir, embedded, declared.item_text, state)
     manifest = write_bundle(
         towers_dir,
         read_embedded_items(embedded),

@@ -13,6 +13,9 @@ from pyarrow import parquet
 from serving.inputs import input_specs, parse_dense
 from serving.manifest import BundleError
 from serving.write_bundle import Catalogue
+from towers.export import EMBED_ITEM_OF_TEXT, TEXT_VECTOR
+from towers.state import item_rows
+from towers.text_cache import has_texts, load_vectors
 from transform.features import ITEM_ID, TITLE
 
 # Items embedded at once: enough to keep the processor busy, small enough for any memory.
@@ -34,6 +37,7 @@ def embed_items(
     towers_dir: str,
     out_dir: str,
     text_columns: Sequence[str] = (TITLE,),
+    state_dir: str | None = None,
 ) -> None:
     """Runs the pipeline: every stored item through `embed_item`.
 
@@ -45,6 +49,7 @@ def embed_items(
       towers_dir: SavedModel with signature embed_item; each worker loads it once.
       out_dir: where the Parquet files go.
       text_columns: what the encoder reads of an item.
+      state_dir: training state of the towers; if it holds the catalogue's encoded texts, none is encoded again.
     """
     with pipeline as root:
         _ = (
@@ -54,7 +59,7 @@ def embed_items(
             | "SameTextTogether" >> beam.GroupByKey()
             | "DropText" >> beam.FlatMap(lambda group: group[1])
             | "BatchItems" >> beam.BatchElements(min_batch_size=_BATCH, max_batch_size=_BATCH)
-            | "EmbedItems" >> beam.ParDo(_EmbedItems(towers_dir))
+            | "EmbedItems" >> beam.ParDo(_EmbedItems(towers_dir, state_dir))
             | "WriteVectors"
             >> beam.io.WriteToParquetBatched(
                 os.path.join(out_dir, "items"), _SCHEMA, file_name_suffix=".parquet"
@@ -95,13 +100,14 @@ def _with_text(example: bytes, columns: Sequence[str]) -> tuple[bytes, bytes]:
 class _EmbedItems(beam.DoFn):
     """Serialised items -> one table a batch."""
 
-    def __init__(self, towers_dir: str) -> None:
+    def __init__(self, towers_dir: str, state_dir: str | None) -> None:
         self._towers_dir = towers_dir
+        self._state_dir = state_dir
         self._shared = Shared()
         self._model: Any = None
 
     def setup(self) -> None:
-        self._model = self._shared.acquire(lambda: _Model(self._towers_dir))
+        self._model = self._shared.acquire(lambda: _Model(self._towers_dir, self._state_dir))
 
     def process(self, batch: Sequence[bytes]) -> Iterator[pa.Table]:
         yield self._model.embed(batch)
@@ -110,13 +116,14 @@ class _EmbedItems(beam.DoFn):
 class _Model:
     """The loaded towers; a class of our own, because `Shared` keeps only a weak reference."""
 
-    def __init__(self, towers_dir: str) -> None:
+    def __init__(self, towers_dir: str, state_dir: str | None) -> None:
         import tensorflow as tf
         import tensorflow_text  # noqa: F401  registers the tokenizer's ops
 
         self._towers = tf.saved_model.load(towers_dir)
-        self._signature = self._towers.signatures["embed_item"]
-        specs = input_specs(self._signature)
+        specs = input_specs(self._towers.signatures["embed_item"])
+        self._texts = _Texts(state_dir) if state_dir is not None and has_texts(state_dir) else None
+        self._signature = self._towers.signatures[EMBED_ITEM_OF_TEXT if self._texts else "embed_item"]
         self._parse = tf.function(
             lambda examples: parse_dense(examples, specs),
             input_signature=[tf.TensorSpec([None], tf.string)],
@@ -125,7 +132,8 @@ class _Model:
 
     def embed(self, examples: Sequence[bytes]) -> pa.Table:
         inputs = self._parse(list(examples))
-        vectors = self._signature(**inputs)["embedding"].numpy().astype(np.float32)
+        known = {TEXT_VECTOR: self._texts.of(inputs[ITEM_ID].numpy())} if self._texts else {}
+        vectors = self._signature(**inputs, **known)["embedding"].numpy().astype(np.float32)
 
         def strings(name: str) -> list[str]:
             values = inputs[name].numpy() if name in inputs else [b""] * len(examples)
@@ -139,3 +147,15 @@ class _Model:
             pa.ListArray.from_arrays(offsets, pa.array(vectors.ravel())),
         ]
         return pa.Table.from_arrays(columns, schema=_SCHEMA)
+
+
+class _Texts:
+    """The encoded texts of a training state, by item id."""
+
+    def __init__(self, state_dir: str) -> None:
+        self._rows = item_rows(state_dir)
+        self._vectors = load_vectors(state_dir)
+
+    def of(self, item_ids: Any) -> Any:
+        """bytes [B] -> float32 [B, E]."""
+        return np.asarray(self._vectors[[self._rows[item.decode("utf-8")] for item in item_ids.tolist()]])

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.history_bonus import add_bonus
 from serving.inputs import EXAMPLES, input_specs, parse_dense
 from serving.manifest import BundleError
 from serving.metrics import METRICS, retrieval_metrics
-from transform.features import KNOWN_POSITIVE_IDS, TARGET_ITEM_IDS
+from transform.features import HISTORY_ITEM_IDS, KNOWN_POSITIVE_IDS, TARGET_ITEM_IDS
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -34,7 +35,9 @@ def export_bundle(
     """Writes a SavedModel that any TensorFlow Serving with tf.Text loads.
 
     serving_default: query inputs -> `item_ids` string [B, k], `scores` float32 [B, k], exact, best first.
-    embed_query, embed_item: as the towers have them, dense inputs -> `embedding` float32 [B, D].
+    embed_query: query inputs -> `embedding` float32 [B, D] and `history_bonus` float32 [B, H]; an item's score is the
+      inner product of the vectors, plus the bonus at its place in `history_item_ids`.
+    embed_item: item inputs -> `embedding` float32 [B, D].
     evaluate: `examples` string [B], serialised raw eval rows -> `METRICS`, float32 [B] each.
     Beside the signatures, the function `parse_queries` turns serialised raw rows into query inputs.
 
@@ -95,17 +98,23 @@ def _add_functions(
     )
     count, dimension = item_vectors.shape
 
-    def embed(inputs: "dict[str, tf.Tensor]") -> "tf.Tensor":
-        return tf.ensure_shape(embed_query(**inputs)["embedding"], [None, dimension])
+    def embed(inputs: "dict[str, tf.Tensor]") -> "dict[str, tf.Tensor]":
+        embedded = embed_query(**inputs)
+        return {
+            "embedding": tf.ensure_shape(embedded["embedding"], [None, dimension]),
+            "history_bonus": embedded["history_bonus"],
+        }
 
-    def score(vectors: "tf.Tensor") -> "tf.Tensor":
-        return tf.matmul(vectors, module.item_vectors, transpose_b=True)
+    def score(request: "dict[str, tf.Tensor]") -> "tf.Tensor":
+        scores = tf.matmul(request["embedding"], module.item_vectors, transpose_b=True)
+        return add_bonus(scores, module.rows.lookup(request[HISTORY_ITEM_IDS]), request["history_bonus"])
 
-    def top(vectors: "tf.Tensor") -> "dict[str, tf.Tensor]":
-        scores, rows = tf.math.top_k(score(vectors), k)
+    def top(request: "dict[str, tf.Tensor]") -> "dict[str, tf.Tensor]":
+        scores, rows = tf.math.top_k(score(request), k)
         return {"item_ids": tf.gather(module.item_ids, rows), "scores": scores}
 
-    def measure(examples: "tf.Tensor") -> "dict[str, tf.Tensor]":
+    def measure(request: "dict[str, tf.Tensor]") -> "dict[str, tf.Tensor]":
+        examples = request[EXAMPLES]
         names = (TARGET_ITEM_IDS, KNOWN_POSITIVE_IDS)
         listed = tf.io.parse_example(
             examples, {name: tf.io.RaggedFeature(tf.string, row_splits_dtype=tf.int64) for name in names}
@@ -113,7 +122,9 @@ def _add_functions(
         targets, excluded = (
             listed[name].with_flat_values(module.rows.lookup(listed[name].flat_values)) for name in names
         )
-        return retrieval_metrics(score(embed(parse_dense(examples, queries))), targets, excluded)
+        inputs = parse_dense(examples, queries)
+        scores = score(embed(inputs) | {HISTORY_ITEM_IDS: inputs[HISTORY_ITEM_IDS]})
+        return retrieval_metrics(scores, targets, excluded)
 
     @tf.function(autograph=False)
     def serving_default(**inputs: "tf.Tensor") -> "dict[str, tf.Tensor]":
@@ -121,11 +132,12 @@ def _add_functions(
             "item_ids": tf.TensorSpec([None, k], tf.string),
             "scores": tf.TensorSpec([None, k], tf.float32),
         }
-        return _in_blocks(top, embed(inputs), max(1, _SCORES // count), out)
+        request = embed(inputs) | {HISTORY_ITEM_IDS: inputs[HISTORY_ITEM_IDS]}
+        return _in_blocks(top, request, max(1, _SCORES // count), out)
 
     @tf.function(autograph=False)
     def query_embedding(**inputs: "tf.Tensor") -> "dict[str, tf.Tensor]":
-        return {"embedding": embed(inputs)}
+        return embed(inputs)
 
     @tf.function(autograph=False)
     def item_embedding(**inputs: "tf.Tensor") -> "dict[str, tf.Tensor]":
@@ -134,7 +146,7 @@ def _add_functions(
     @tf.function(autograph=False)
     def evaluate(examples: "tf.Tensor") -> "dict[str, tf.Tensor]":
         out = {name: tf.TensorSpec([None], tf.float32) for name in METRICS}
-        return _in_blocks(measure, examples, min(_BLOCK, max(1, _SCORES // count)), out)
+        return _in_blocks(measure, {EXAMPLES: examples}, min(_BLOCK, max(1, _SCORES // count)), out)
 
     serialised = tf.TensorSpec([None], tf.string, name=EXAMPLES)
     module.parse_queries = tf.function(
@@ -149,15 +161,15 @@ def _add_functions(
 
 
 def _in_blocks(
-    function: "Callable[[tf.Tensor], dict[str, tf.Tensor]]",
-    rows: "tf.Tensor",
+    function: "Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]]",
+    rows: "dict[str, tf.Tensor]",
     block: int,
     out: "dict[str, tf.TensorSpec]",
 ) -> "dict[str, tf.Tensor]":
     """Applies a function to at most `block` rows at a time, to bound memory, and joins what it returns."""
     import tensorflow as tf
 
-    total = tf.shape(rows)[0]
+    total = tf.shape(next(iter(rows.values())))[0]
     blocks = (total + block - 1) // block
     arrays = tuple(
         tf.TensorArray(spec.dtype, size=blocks, infer_shape=False, element_shape=spec.shape)
@@ -165,7 +177,8 @@ def _in_blocks(
     )
 
     def step(index: "tf.Tensor", arrays: Any) -> Any:
-        result = function(rows[index * block : tf.minimum(total, (index + 1) * block)])
+        here = slice(index * block, tf.minimum(total, (index + 1) * block))
+        result = function({name: value[here] for name, value in rows.items()})
         return index + 1, tuple(
             array.write(index, result[name]) for array, name in zip(arrays, out, strict=True)
         )

@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.bundle import verify_bundle
-from serving.index import SCANN_DIR, Index, load_index
+from serving.history_bonus import merge_bonus
+from serving.index import SCANN_DIR, Index, Neighbours, load_index
 from serving.inputs import input_specs
 from serving.manifest import BundleError, Manifest
 from serving.write_bundle import ITEMS
+from transform.features import HISTORY_ITEM_IDS
 
 if TYPE_CHECKING:
     from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
@@ -47,6 +49,7 @@ class LoadedBundle:
         self._model = model
         self._index = index
         self._item_ids = model.item_ids.numpy()
+        self._item_vectors = model.item_vectors.numpy()
         self._sorted_ids: list[bytes] = self._item_ids.tolist()
         self._titles, self._categories = _read_items(Path(directory, ITEMS))
         self._check(directory)
@@ -74,7 +77,9 @@ class LoadedBundle:
         if signature == ITEMS_SIGNATURE:
             return self._describe(inputs["item_ids"])
         if signature == DEFAULT:
-            found = self._index.search(self._call("embed_query", inputs)["embedding"])
+            embedded = self._call("embed_query", inputs)
+            found = self._index.search(embedded["embedding"])
+            found = self._with_history(found, inputs[HISTORY_ITEM_IDS], embedded)
             return {"item_ids": self._item_ids[found.rows], "scores": found.scores}
         return self._call(DEFAULT if signature == EXACT else signature, inputs)
 
@@ -96,6 +101,15 @@ class LoadedBundle:
 
         feed = {name: tf.constant(value, self.specs[signature][name].dtype) for name, value in inputs.items()}
         return {name: value.numpy() for name, value in self._model.signatures[signature](**feed).items()}
+
+    def _with_history(self, found: Neighbours, history: NDArray[Any], embedded: Arrays) -> Neighbours:
+        """Lets the request's own history compete, with the bonus that the towers give it."""
+        bonus = embedded["history_bonus"]
+        rows = np.full(bonus.shape, -1, np.int64)
+        for request, entry in np.argwhere(bonus > 0):
+            row = self._row(history[request, entry])
+            rows[request, entry] = -1 if row is None else row
+        return merge_bonus(found, rows, bonus, embedded["embedding"], self._item_vectors)
 
     def _describe(self, item_ids: NDArray[Any]) -> dict[str, NDArray[Any]]:
         rows = [self._row(item) for item in item_ids.tolist()]

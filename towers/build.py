@@ -9,6 +9,7 @@ from towers.encoder import TextEncoder
 from towers.history import HistoryEncoder
 from towers.item_tower import ItemTower
 from towers.query_tower import QueryTower
+from towers.repeat import RepeatBonus
 from towers.settings import ModelSettings
 from towers.two_tower import TwoTower
 from towers.vocabulary import Vocabulary
@@ -37,12 +38,12 @@ def build_model(
       negatives: evenly drawn catalogue items a step.
     """
     items = vocabularies[ITEM_ID_VOCABULARY]
+    event_weights = _event_weights(features, vocabularies[EVENT_TYPE_VOCABULARY])
     history = HistoryEncoder(
         items.rows,
-        _event_weights(features, vocabularies[EVENT_TYPE_VOCABULARY]),
+        event_weights,
         settings.dimension,
         dropout=settings.history_dropout,
-        unknown=settings.history_unknown,
         name="history",
         dtype="float32",
     )
@@ -63,7 +64,10 @@ def build_model(
         name="item_tower",
         dtype="float32",
     )
-    model = TwoTower(encoder, query_tower, item_tower, settings, negatives, name="two_tower", dtype="float32")
+    repeat = RepeatBonus(items.rows, event_weights, name="repeat", dtype="float32")
+    model = TwoTower(
+        encoder, query_tower, item_tower, repeat, settings, negatives, name="two_tower", dtype="float32"
+    )
     _build(model, features)
     counts = items.counts if items.counts is not None else np.full(len(items.keys), 2)
     item_tower.seen.assign(np.concatenate([[0.0], counts > 1]).astype(np.float32))
@@ -99,12 +103,12 @@ def keyed_variables(model: TwoTower, features: FeatureSettings) -> dict[str, str
 
     Buckets of numbers are not among them: bucket n means "the n-th quantile" in every run.
     """
-    history = model.query_tower.history
+    history, item_tower, repeat = model.query_tower.history, model.item_tower, model.repeat
     keyed = {
         variable.path: ITEM_ID_VOCABULARY
-        for variable in (model.item_tower.ids, model.item_tower.seen, history.near)
+        for variable in (item_tower.ids, item_tower.seen, history.near, repeat.log_loyalty)
     }
-    keyed |= {variable.path: EVENT_TYPE_VOCABULARY for variable in (history.repeat, history.similar)}
+    keyed |= {variable.path: EVENT_TYPE_VOCABULARY for variable in (history.weight, repeat.log_weights)}
     kinds = {feature.name: feature.kind for feature in (*features.item, *query_features(features))}
     for tables in (model.query_tower.features.tables, model.item_tower.features.tables):
         keyed |= {table.path: name for name, table in tables.items() if kinds[name] != "number"}
@@ -132,5 +136,7 @@ def _build(model: TwoTower, features: FeatureSettings) -> None:
     nothing = tf.zeros([1, 1], tf.int32)
     names = ("query_tokens", "history_items", "history_types", "history_ages")
     model.embed_items(tf.zeros([1], tf.int32), tf.zeros([1, model.encoder.dimension]), absent(features.item))
-    model.embed_queries({**{name: nothing for name in names}, **absent(query_features(features))})
+    inputs = {**{name: nothing for name in names}, **absent(query_features(features))}
+    model.embed_queries(inputs)
+    model.history_bonus(inputs)
     model.built = True

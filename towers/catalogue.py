@@ -1,5 +1,6 @@
 """The catalogue as dense tables: what the item tower looks up by item row during training."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,7 +26,11 @@ class Catalogue(NamedTuple):
 
 
 def encode_texts(
-    encoder: Any, tokens: np.ndarray, batch_tokens: int = 8192, progress: Any = None
+    encoder: Any,
+    tokens: np.ndarray,
+    batch_tokens: int = 8192,
+    progress: Any = None,
+    known: Callable[[np.ndarray], np.ndarray | None] = lambda _: None,
 ) -> np.ndarray:
     """Encodes each distinct text once, short ones together, so that little padding is computed.
 
@@ -34,6 +39,7 @@ def encode_texts(
       tokens: int [N, L], 0 = padding.
       batch_tokens: tokens a call; larger batches are no faster on a CPU, and take more memory.
       progress: called with (texts done, texts in all) now and then.
+      known: int [L] -> float32 [E] of a text that need not be encoded, or None.
 
     Returns:
       float32 [N, E].
@@ -42,10 +48,15 @@ def encode_texts(
 
     distinct, index = np.unique(tokens, axis=0, return_inverse=True)
     lengths = (distinct > 0).sum(axis=1)
-    order = np.argsort(lengths, kind="stable")
+    order = np.flatnonzero(lengths)  # rows without a token stay 0
     vectors = np.zeros((len(distinct), encoder.dimension), np.float32)
     encode = tf.function(encoder, input_signature=[tf.TensorSpec([None, None], tf.int32)], autograph=False)
-    start = int((lengths == 0).sum())  # rows without a token stay 0
+    there = [(row, vector) for row in order if (vector := known(distinct[row])) is not None]
+    for row, vector in there:
+        vectors[row] = vector
+    order = np.setdiff1d(order, [row for row, _ in there], assume_unique=True)
+    order = order[np.argsort(lengths[order], kind="stable")]
+    start = 0
     while start < len(order):
         size = max(1, batch_tokens // int(lengths[order[start]]))
         rows = order[start : start + size]

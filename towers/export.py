@@ -9,15 +9,20 @@ from towers.examples import request_columns
 from towers.two_tower import TwoTower
 from transform.features import (
     HISTORY_AGES,
+    HISTORY_ITEM_IDS,
     HISTORY_ITEMS,
     HISTORY_TYPES,
     ITEM,
     ITEM_TOKENS,
+    InputSpec,
     dense_to_raw,
     item_inputs,
     query_inputs,
 )
 from transform.settings import FeatureSettings
+
+EMBED_ITEM_OF_TEXT = "embed_item_of_text"
+TEXT_VECTOR = "text_vector"
 
 
 class ServedTowers(tf.Module):
@@ -39,7 +44,7 @@ class ServedTowers(tf.Module):
         self.model = model
         self.features = features
 
-    def embed_query(self, inputs: dict[str, Any]) -> Any:
+    def embed_query(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """Encodes requests.
 
         Args:
@@ -47,39 +52,59 @@ class ServedTowers(tf.Module):
             `features.history_length` history entries are read, as in training.
 
         Returns:
-          float32 [B, dimension].
+          `embedding` float32 [B, dimension]; `history_bonus` float32 [B, H], what is added to the inner product of
+          the item at that place of `history_item_ids`: 0 where it came before, or is none that the towers know.
         """
         transformed = self._apply_transform(dense_to_raw(inputs))
         values = {name: _dense(transformed[name]) for name in request_columns(self.features)}
         for name in (HISTORY_ITEMS, HISTORY_TYPES, HISTORY_AGES):
             values[name] = values[name][:, : self.features.history_length]
-        return self.model.embed_queries(values)
+        bonus = self.model.history_bonus(values)
+        unread = tf.shape(inputs[HISTORY_ITEM_IDS])[1] - tf.shape(bonus)[1]
+        bonus = tf.pad(bonus, [[0, 0], [0, unread]])
+        return {"embedding": self.model.embed_queries(values), "history_bonus": bonus}
 
-    def embed_item(self, inputs: dict[str, Any]) -> Any:
-        """Encodes items: dense item inputs, see `transform.features.item_inputs` -> float32 [B, dimension]."""
+    def embed_item(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Encodes items: inputs as in `transform.features.item_inputs` -> `embedding` float32 [B, dimension]."""
+        return self._embed_item(inputs, None)
+
+    def embed_item_of_text(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """The same with `TEXT_VECTOR` float32 [B, E] among the inputs: what the encoder made of the text before."""
+        return self._embed_item({k: v for k, v in inputs.items() if k != TEXT_VECTOR}, inputs[TEXT_VECTOR])
+
+    def _embed_item(self, inputs: dict[str, Any], text: Any) -> dict[str, Any]:
         transformed = self._apply_transform(dense_to_raw(inputs))
-        text = self.model.encoder(_dense(transformed[ITEM_TOKENS]))
+        if text is None:
+            text = self.model.encoder(_dense(transformed[ITEM_TOKENS]))
         declared = {feature.name: _dense(transformed[feature.name]) for feature in self.features.item}
         item = _dense(transformed[ITEM])[:, :1]
         item = tf.pad(item, [[0, 0], [0, 1 - tf.shape(item)[1]]])[:, 0]
-        return self.model.embed_items(item, text, declared)
+        return {"embedding": self.model.embed_items(item, text, declared)}
 
     def signatures(self) -> dict[str, Any]:
-        """Concrete functions `embed_query` and `embed_item`, each giving {"embedding": float32 [B, dimension]}."""
+        """Concrete functions of the methods above; `embed_item_of_text` only where the encoder is frozen."""
         embed = {"embed_query": self.embed_query, "embed_item": self.embed_item}
-        specs = {"embed_query": query_inputs(self.features), "embed_item": item_inputs(self.features)}
+        inputs = {"embed_query": query_inputs(self.features), "embed_item": item_inputs(self.features)}
+        specs = {name: _tensor_specs(columns) for name, columns in inputs.items()}
+        if not self.model.encoder.trainable_variables:
+            embed[EMBED_ITEM_OF_TEXT] = self.embed_item_of_text
+            text = tf.TensorSpec([None, self.model.encoder.dimension], tf.float32, name=TEXT_VECTOR)
+            specs[EMBED_ITEM_OF_TEXT] = specs["embed_item"] | {TEXT_VECTOR: text}
 
         def signature(name: str) -> Any:
             def run(**inputs: Any) -> dict[str, Any]:
-                return {"embedding": embed[name](inputs)}
+                return embed[name](inputs)
 
-            shapes = {
-                key: tf.TensorSpec([None] * spec.rank, tf.as_dtype(spec.dtype), name=key)
-                for key, spec in specs[name].items()
-            }
-            return tf.function(run, autograph=False).get_concrete_function(**shapes)
+            return tf.function(run, autograph=False).get_concrete_function(**specs[name])
 
         return {name: signature(name) for name in embed}
+
+
+def _tensor_specs(inputs: dict[str, InputSpec]) -> dict[str, tf.TensorSpec]:
+    return {
+        name: tf.TensorSpec([None] * spec.rank, tf.as_dtype(spec.dtype), name=name)
+        for name, spec in inputs.items()
+    }
 
 
 def export_towers(model: TwoTower, transform_output: Any, features: FeatureSettings, directory: str) -> None:

@@ -10,22 +10,18 @@ from transform.features import AGE_ROWS
 
 @keras.saving.register_keras_serializable("tandem")
 class HistoryEncoder(keras.layers.Layer):
-    """Sums what a user's events say, each entry with learned weights per (event type, age).
+    """Sums what a user's events say of other items, each entry with a learned weight per (event type, age).
 
-    h = scale / sqrt(n + 1) * sum_i (repeat[type_i, age_i] * often[times_i] * id[item_i]
-                                     + similar[type_i, age_i] * near[item_i])
+    h = scale / sqrt(n + 1) * sum_i weight[type_i, age_i] * near[item_i]
 
-    `id` is the item tower's own id table, so what was bought scores itself from the first step on (repeat purchases).
-    times_i is how often item i is in this history: what was bought once is mostly noise to the many items beside it.
-    `near` starts at 0 and learns what goes with what. Unknown items (row 0) count for nothing.
+    `near` starts at 0 and learns what goes with what; what is bought again is `towers.repeat`'s. Unknown items (row 0)
+    count for nothing.
 
     Args:
       items: rows of the item vocabulary, row 0 included.
       event_weights: for each row of the event type vocabulary, the weight its events start with.
       dimension: length of the vector.
       dropout: share of entries left out of a training step.
-      unknown: share of requests of a training step whose types and ages are hidden, as a client that knows only
-        ids sends them.
     """
 
     def __init__(
@@ -34,7 +30,6 @@ class HistoryEncoder(keras.layers.Layer):
         event_weights: list[float],
         dimension: int,
         dropout: float = 0.0,
-        unknown: float = 0.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -42,7 +37,6 @@ class HistoryEncoder(keras.layers.Layer):
         self.event_weights = event_weights
         self.dimension = dimension
         self.dropout = dropout
-        self.unknown = unknown
 
     def build(self, *_: Any) -> None:
         """Makes the tables."""
@@ -51,31 +45,21 @@ class HistoryEncoder(keras.layers.Layer):
             name="near", shape=(self.items, self.dimension), initializer="zeros", dtype="float32"
         )
         start = _start_weights(self.event_weights)
-        self.repeat = self.add_weight(
-            name="repeat", shape=(types, AGE_ROWS), initializer=lambda *_, **__: start, dtype="float32"
-        )
-        self.similar = self.add_weight(
-            name="similar", shape=(types, AGE_ROWS), initializer=lambda *_, **__: start, dtype="float32"
-        )
-        self.often = self.add_weight(
-            name="often",
-            shape=(len(_TIMES) + 1,),
-            initializer=lambda *_, **__: _start_often(),
-            dtype="float32",
+        self.weight = self.add_weight(
+            name="weight", shape=(types, AGE_ROWS), initializer=lambda *_, **__: start, dtype="float32"
         )
         self.scale = self.add_weight(
             name="scale", shape=(), initializer=keras.initializers.Constant(6.0), dtype="float32"
         )
         self.built = True
 
-    def call(self, items: Any, types: Any, ages: Any, id_table: Any, training: bool = False) -> Any:
+    def call(self, items: Any, types: Any, ages: Any, training: bool = False) -> Any:
         """Encodes histories.
 
         Args:
           items: int [B, H], rows of the item vocabulary, 0 = no entry.
           types: int [B, H], rows of the event type vocabulary, 0 = unknown.
           ages: int [B, H], age buckets, 0 = unknown.
-          id_table: float32 variable [items, dimension] of the item tower.
           training: whether entries are dropped at random.
 
         Returns:
@@ -86,32 +70,25 @@ class HistoryEncoder(keras.layers.Layer):
         if training and self.dropout:
             kept = tf.random.uniform(tf.shape(there)) >= self.dropout
             there = there * tf.cast(kept, tf.float32) / (1.0 - self.dropout)
-        if training and self.unknown:
-            known = tf.cast(tf.random.uniform([tf.shape(items)[0], 1]) >= self.unknown, types.dtype)
-            types, ages = types * known, ages * known
-        often = tf.gather(self.often, _times_buckets(items))
         place = tf.cast(types, tf.int32) * AGE_ROWS + tf.cast(ages, tf.int32)
-        repeat = there * often * tf.gather(tf.reshape(self.repeat, [-1]), place)
-        similar = there * tf.gather(tf.reshape(self.similar, [-1]), place)
-        summed = tf.einsum("bh,bhd->bd", repeat, tf.gather(id_table.value, items))
-        summed += tf.einsum("bh,bhd->bd", similar, tf.gather(self.near.value, items))
+        weight = there * tf.gather(tf.reshape(self.weight, [-1]), place)
+        summed = tf.einsum("bh,bhd->bd", weight, tf.gather(self.near.value, items))
         return self.scale * summed / tf.sqrt(number + 1.0)
 
 
-# Lower edges of the buckets 1, 2, ... of how often an item is in a history; bucket 0 is "once".
-_TIMES = (2, 3, 4, 6, 10)
+def hide_types_and_ages(types: Any, ages: Any, share: float) -> tuple[Any, Any]:
+    """Sets types and ages to 0 = unknown in a random share of rows, as clients that know only ids send them.
 
+    Args:
+      types: int [B, H].
+      ages: int [B, H].
+      share: of rows.
 
-def _times_buckets(items: Any) -> Any:
-    """How often each entry's item is in its row, as a bucket: int [B, H] -> int32 [B, H]."""
-    same = tf.equal(items[:, :, tf.newaxis], items[:, tf.newaxis, :])
-    times = tf.reduce_sum(tf.cast(same, tf.int32), axis=2)
-    return tf.raw_ops.Bucketize(input=times, boundaries=[float(edge) for edge in _TIMES])
-
-
-def _start_often() -> Any:
-    """The root of the bucket's lower edge: 1 for what was bought once, more for what is bought again and again."""
-    return tf.sqrt(tf.constant([1.0, *(float(edge) for edge in _TIMES)]))
+    Returns:
+      types and ages, int [B, H].
+    """
+    known = tf.cast(tf.random.uniform([tf.shape(types)[0], 1]) >= share, types.dtype)
+    return types * known, ages * known
 
 
 def _start_weights(event_weights: list[float]) -> Any:

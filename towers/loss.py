@@ -10,7 +10,8 @@ import tensorflow_recommenders as tfrs
 class RetrievalLoss:
     """Weighted cross-entropy of each pair's own item among the candidates.
 
-    L = sum_p w_p (-s(p, own) + log(exp s(p, own) + sum_c m(p, c) exp s(p, c) / n(c))),  s = q_p . v_c / temperature
+    L = sum_p w_p (-s(p, own) + log(exp s(p, own) + sum_c m(p, c) exp s(p, c) / n(c)))
+    s(p, c) = (q_p . v_c + bonus(p, c)) / temperature
 
     n(c) is how many of a step's slots hold item c on average, so the sum estimates the one over the whole catalogue
     without bias; m = 0 for items known to be positives of the same request. The correction is that of Yi et al. 2019,
@@ -25,15 +26,20 @@ class RetrievalLoss:
     """
 
     def __init__(self, temperature: float = 1.0) -> None:
-        self._task = tfrs.tasks.Retrieval(loss=_summed_cross_entropy, temperature=temperature)
+        self._task = tfrs.tasks.Retrieval(loss=self._summed_cross_entropy, temperature=temperature)
+        self._temperature = temperature
+        self._bonus: Any = 0.0
         # The task asks for len(tf.shape(x)), which only AutoGraph understands, and Keras 3 switches AutoGraph off.
         # Converting this one function takes half a second; all that a tf.function would convert, ten.
         self._call = tf.autograph.to_graph(tfrs.tasks.Retrieval.call, recursive=False)
         self._function = tf.function(self._compute, autograph=False)
 
-    def _compute(self, queries: Any, candidates: Any, weights: Any, slots: Any, mask: Any) -> Any:
+    def _compute(self, queries: Any, candidates: Any, weights: Any, slots: Any, mask: Any, bonus: Any) -> Any:
         own = tf.eye(tf.shape(queries)[0], tf.shape(candidates)[0], dtype=tf.bool)
         slots = tf.where(own, 1.0, slots[tf.newaxis, :])
+        self._bonus = (
+            bonus / self._temperature
+        )  # the task knows inner products only; read while this is traced
         return self._call(
             self._task,
             queries,
@@ -45,7 +51,13 @@ class RetrievalLoss:
             compute_batch_metrics=False,
         )
 
-    def __call__(self, queries: Any, candidates: Any, weights: Any, slots: Any, mask: Any) -> Any:
+    @tf.autograph.experimental.do_not_convert
+    def _summed_cross_entropy(self, y_true: Any, y_pred: Any, sample_weight: Any) -> Any:
+        """What the task takes for its loss: sum_p w_p * cross-entropy of row p."""
+        logits = y_pred + self._bonus
+        return tf.reduce_sum(sample_weight * tf.nn.softmax_cross_entropy_with_logits(y_true, logits))
+
+    def __call__(self, queries: Any, candidates: Any, weights: Any, slots: Any, mask: Any, bonus: Any) -> Any:
         """Sums the loss over pairs.
 
         Args:
@@ -54,17 +66,12 @@ class RetrievalLoss:
           weights: float32 [P].
           slots: float32 [C], above 0: how many of a step's candidates are this item, on average.
           mask: bool [P, C], false where the candidate is no negative of the pair; true on the diagonal.
+          bonus: float32 [P, C], added to the inner products.
 
         Returns:
           float32 [].
         """
-        return self._function(queries, candidates, weights, slots, mask)
-
-
-@tf.autograph.experimental.do_not_convert
-def _summed_cross_entropy(y_true: Any, y_pred: Any, sample_weight: Any) -> Any:
-    """What the task takes for its loss: sum_p w_p * cross-entropy of row p."""
-    return tf.reduce_sum(sample_weight * tf.nn.softmax_cross_entropy_with_logits(y_true, y_pred))
+        return self._function(queries, candidates, weights, slots, mask, bonus)
 
 
 def negatives_mask(own_items: Any, candidate_items: Any, known_positives: Any, row: Any) -> Any:

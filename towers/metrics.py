@@ -34,10 +34,11 @@ def evaluate_retrieval(
     items: np.ndarray,
     targets: Sequence[np.ndarray],
     excluded: Sequence[np.ndarray] | None = None,
+    bonus: Sequence[tuple[np.ndarray, np.ndarray]] | None = None,
     ks: Sequence[int] = (10, 100),
     block: int = 256,
 ) -> RetrievalMetrics:
-    """Ranks all items for every query by inner product and compares with what was acted on.
+    """Ranks all items for every query by inner product plus bonus and compares with what was acted on.
 
     Rank = 1 + items with a higher score + items with the same score that come earlier. A target that is not in the
     corpus (row below 0) is never found, and counts. Excluded items are no candidates, unless they are targets.
@@ -47,6 +48,7 @@ def evaluate_retrieval(
       items: float32 [N, D].
       targets: for each query, distinct rows of `items`; at least one.
       excluded: for each query, rows of `items` to leave out.
+      bonus: for each query, distinct rows of `items` and what is added to their scores.
       ks: cut-offs.
       block: queries scored at a time, which bounds memory to block x N floats.
 
@@ -64,6 +66,9 @@ def evaluate_retrieval(
         for offset, row in enumerate(scores):
             query = start + offset
             out = excluded[query] if excluded is not None else None
+            if bonus is not None:
+                rows, values = bonus[query]
+                row[rows] += values
             ranks.append(_ranks(row, np.asarray(targets[query]), out))
     return RetrievalMetrics(
         recall={k: np.array([_recall(r, k) for r in ranks]) for k in ks},

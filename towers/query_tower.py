@@ -46,13 +46,12 @@ class QueryTower(keras.layers.Layer):
         )
         self.built = True
 
-    def call(self, inputs: dict[str, Any], text: Any, id_table: Any, training: bool = False) -> Any:
+    def call(self, inputs: dict[str, Any], text: Any, training: bool = False) -> Any:
         """Encodes requests.
 
         Args:
           inputs: history_items, history_types, history_ages int [B, H], and int [B, n] a declared feature.
           text: float32 [B, E], the encoded query; 0 where there is none.
-          id_table: float32 variable [items, dimension] of the item tower.
           training: whether dropout is on.
 
         Returns:
@@ -62,7 +61,6 @@ class QueryTower(keras.layers.Layer):
             inputs["history_items"],
             inputs["history_types"],
             inputs["history_ages"],
-            id_table,
             training=training,
         )
         vector += self.text_scale * self.text(text)

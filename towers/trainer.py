@@ -19,15 +19,13 @@ from towers.encoder import load_encoder
 from towers.evaluation import evaluate_model
 from towers.examples import Requests, read_catalogue, read_requests
 from towers.export import export_towers
-from towers.loss import expected_slots
-from towers.optimizer import RowAdam
-from towers.precision import choose_precision, make_strategy, with_loss_scaling
+from towers.fit import compile_model, count_steps, fit, prepare_model
+from towers.precision import choose_precision, make_strategy
 from towers.progress import Progress
-from towers.schedule import RunDecay
 from towers.settings import EncoderSettings, ModelSettings, TrainingSettings
 from towers.snapshot import restore_snapshot, take_snapshot
 from towers.state import TrainingState, carry_state, check_architecture, load_state, save_state
-from towers.text_projection import principal_directions
+from towers.text_cache import known_texts, save_texts, text_key
 from towers.two_tower import TwoTower
 from towers.vocabulary import Vocabulary, load_vocabularies
 from transform.features import ITEM_ID_VOCABULARY
@@ -38,7 +36,6 @@ logger = logging.getLogger("tandem.train")
 
 STATE_DIRECTORY = "training_state"
 SUMMARY_FILE = "training_summary.json"  # beside Format-Serving, in the model artifact
-_STRETCH = 50  # steps between two reports
 
 
 class Job(NamedTuple):
@@ -126,25 +123,26 @@ def train(job: Job) -> dict[str, float]:
     previous = _previous_state(job, vocabularies)
     rows = vocabularies[ITEM_ID_VOCABULARY].rows
     requests = read_requests(job.train_files, job.features)
-    catalogue = _read_catalogue(job, rows)
+    catalogue = _read_catalogue(job, rows, previous is not None)
     logger.info("%d training requests, %d items", requests.size, rows - 1)
 
     with strategy.scope():
         model, batches = _make_model(job, precision.policy, vocabularies, requests, catalogue, strategy)
         start = previous.step if previous is not None else 0
-        steps = _steps(job.training, batches, previous is not None)
-        _compile(model, job.training, precision.policy, steps, start)
+        steps = count_steps(job.training, batches, previous is not None)
+        compile_model(model, job.training, precision.policy, steps, start)
         if previous is not None:
             restore_snapshot(model, previous)
             logger.info("warm start from step %d of %s", previous.step, job.previous_state)
     progress = Progress(steps, start, batches.pairs_per_batch, job.log_dir)
     progress.write_text("settings", f"```\n{_settings_text(job)}\n```")
-    _fit(model, batches, steps, progress)
+    fit(model, batches, steps, [progress])
 
     architecture = describe_architecture(job.features, job.encoder, job.model)
     keyed = keyed_variables(model, job.features)
     state = take_snapshot(model, architecture, vocabularies, keyed, start + steps)
     save_state(job.state_dir, state)
+    save_texts(job.state_dir, catalogue)
     served = _without_strategy(job, vocabularies, model)
     metrics = evaluate_model(served, catalogue, read_requests(job.eval_files, job.features), job.features)
     progress.write(metrics, "eval")
@@ -176,8 +174,8 @@ def _previous_state(job: Job, vocabularies: dict[str, Vocabulary]) -> TrainingSt
     return carry_state(state, vocabularies)
 
 
-def _read_catalogue(job: Job, rows: int) -> Catalogue:
-    """Reads the items, and encodes their texts once where the encoder will not change."""
+def _read_catalogue(job: Job, rows: int, is_warm: bool) -> Catalogue:
+    """Reads the items, and where the encoder will not change encodes the texts that the previous push has not."""
     catalogue = read_catalogue(job.item_files, job.features, rows)
     if job.encoder.trainable != "frozen":
         return catalogue
@@ -188,9 +186,13 @@ def _read_catalogue(job: Job, rows: int) -> Catalogue:
         nonlocal seen
         if done == total or time.perf_counter() - seen > 5:
             seen = time.perf_counter()
-            logger.info("encoded %d of %d distinct item texts", done, total)
+            logger.info("encoded %d of %d new item texts", done, total)
 
-    return catalogue._replace(text=encode_texts(encoder, catalogue.tokens, progress=progress))
+    known = known_texts(job.previous_state) if is_warm and job.previous_state else {}
+    text = encode_texts(
+        encoder, catalogue.tokens, progress=progress, known=lambda tokens: known.get(text_key(tokens))
+    )
+    return catalogue._replace(text=text)
 
 
 def _make_model(
@@ -212,42 +214,8 @@ def _make_model(
     )
     encoder = load_encoder(job.encoder, policy)
     model = build_model(job.features, job.model, encoder, vocabularies, policy, settings.negatives)
-    if catalogue.text is not None:
-        # The first coordinate says what is popular (see `build_model`); texts take the others.
-        directions = principal_directions(catalogue.text[1:], job.model.dimension - 1)
-        directions = np.pad(directions, ((0, 0), (1, 0)))
-        model.query_tower.text.kernel.assign(directions)
-        model.item_tower.text.kernel.assign(directions)
-    own = batches.own_slots(len(catalogue.tokens))
-    model.use_catalogue(catalogue, expected_slots(own, settings.negatives))
+    prepare_model(model, batches, catalogue, settings.negatives)
     return model, batches
-
-
-def _steps(settings: TrainingSettings, batches: Batches, warm: bool) -> int:
-    """Steps of this run: as set, but no more than `max_epochs` passes over the requests."""
-    wanted = settings.warm_start_steps if warm else settings.steps
-    return min(wanted, int(np.ceil(settings.max_epochs * len(batches.rows) / batches.requests_per_batch)))
-
-
-def _compile(model: TwoTower, settings: TrainingSettings, policy: str, steps: int, start: int) -> None:
-    scale = settings.encoder_learning_rate / settings.learning_rate if settings.learning_rate else 0.0
-    optimizer = RowAdam(
-        RunDecay(settings.learning_rate, steps, start),
-        encoder_scale=scale,
-        encoder_variables=model.encoder.trainable_variables,
-    )
-    model.compile(optimizer=with_loss_scaling(optimizer, policy))
-    model.optimizer.build(model.trainable_variables)
-
-
-def _fit(model: TwoTower, batches: Batches, steps: int, progress: Progress) -> None:
-    dataset = batches.dataset()
-    whole, rest = divmod(steps, _STRETCH)
-    if whole:
-        model.fit(dataset, epochs=whole, steps_per_epoch=_STRETCH, verbose=0, callbacks=[progress])
-    if rest:
-        tail = batches.dataset(start=whole * _STRETCH)
-        model.fit(tail, epochs=1, steps_per_epoch=rest, verbose=0, callbacks=[progress])
 
 
 def _without_strategy(job: Job, vocabularies: dict[str, Vocabulary], model: TwoTower) -> TwoTower:

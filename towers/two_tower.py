@@ -9,19 +9,24 @@ import tensorflow as tf
 from towers.catalogue import Catalogue
 from towers.encoder import TextEncoder
 from towers.gather import gather_candidates, sum_over_replicas
+from towers.history import hide_types_and_ages
 from towers.item_tower import ItemTower
 from towers.loss import RetrievalLoss, negatives_mask
 from towers.query_tower import QueryTower
+from towers.repeat import RepeatBonus
 from towers.settings import ModelSettings
 
 
 class TwoTower(keras.Model):
-    """Two towers whose vectors meet in an inner product.
+    """Two towers whose vectors meet in an inner product, and a bonus for what the user acted on before.
+
+    score(request, item) = q(request) . v(item) + bonus(request, item)
 
     Args:
       encoder: the text encoder; its vectors are float32.
       query_tower: makes query vectors.
       item_tower: makes item vectors.
+      repeat: makes the bonus.
       settings: temperature and normalisation.
       negatives: evenly drawn catalogue items a step, over all replicas, beside the batch's own items.
     """
@@ -31,6 +36,7 @@ class TwoTower(keras.Model):
         encoder: TextEncoder,
         query_tower: QueryTower,
         item_tower: ItemTower,
+        repeat: RepeatBonus,
         settings: ModelSettings,
         negatives: int = 0,
         **kwargs: Any,
@@ -39,6 +45,7 @@ class TwoTower(keras.Model):
         self.encoder = encoder
         self.query_tower = query_tower
         self.item_tower = item_tower
+        self.repeat = repeat
         self.settings = settings
         self.negatives = negatives
         self.retrieval_loss = RetrievalLoss(settings.temperature)
@@ -64,8 +71,11 @@ class TwoTower(keras.Model):
     def embed_queries(self, inputs: dict[str, Any], training: bool = False) -> Any:
         """Encodes requests: transformed query inputs [B, ...] -> float32 [B, dimension]."""
         text = self.encoder(inputs["query_tokens"], training=training)
-        vectors = self.query_tower(inputs, text, self.item_tower.ids, training=training)
-        return self._finish(vectors)
+        return self._finish(self.query_tower(inputs, text, training=training))
+
+    def history_bonus(self, inputs: dict[str, Any]) -> Any:
+        """What each request's own history items get on top: transformed query inputs [B, ...] -> float32 [B, H]."""
+        return self.repeat.of_history(inputs["history_items"], self._entry_weights(inputs))
 
     def embed_items(self, item: Any, text: Any, features: dict[str, Any], training: bool = False) -> Any:
         """Encodes items.
@@ -103,7 +113,7 @@ class TwoTower(keras.Model):
             name: tf.zeros([tf.shape(text)[0], value.shape[1] or 1], value.dtype)
             for name, value in inputs.items()
         }
-        return self._finish(self.query_tower(nothing, text, self.item_tower.ids, training=training))
+        return self._finish(self.query_tower(nothing, text, training=training))
 
     def call(self, batch: dict[str, Any], training: bool = False) -> dict[str, Any]:
         """Makes this replica's pairs and candidates.
@@ -115,8 +125,14 @@ class TwoTower(keras.Model):
 
         Returns:
           queries float32 [P, D], row int32 [P], own int32 [P], weights float32 [P], vectors float32 [c, D] and
-          items int32 [c]: the pairs' own items, then drawn ones.
+          items int32 [c]: the pairs' own items, then drawn ones; entry_weights float32 [R, H] of the histories, and
+          has_history float32 [P], 0 for a made-up query.
         """
+        if training and self.settings.history_unknown:
+            types, ages = hide_types_and_ages(
+                batch["history_types"], batch["history_ages"], self.settings.history_unknown
+            )
+            batch = batch | {"history_types": types, "history_ages": ages}
         place = tf.where(batch["target_items"] > 0)
         row = tf.cast(place[:, 0], tf.int32)
         own = tf.gather_nd(batch["target_items"], place)
@@ -126,10 +142,12 @@ class TwoTower(keras.Model):
             drawn = tf.random.uniform([self.negatives // replicas], 1, self.item_count + 1, dtype=items.dtype)
             items = tf.concat([own, drawn], 0)
         queries = tf.gather(self.embed_queries(batch, training=training), row)
+        has_history = tf.ones_like(own, tf.float32)
         if training and self.settings.made_up_queries:
             made_up = tf.random.uniform([tf.shape(own)[0], 1]) < self.settings.made_up_queries
             texts = self._encode_catalogue_texts(own, training)
             queries = tf.where(made_up, self.embed_texts(batch, texts, training), queries)
+            has_history -= tf.cast(made_up[:, 0], tf.float32)
         return {
             "queries": queries,
             "row": row,
@@ -137,6 +155,8 @@ class TwoTower(keras.Model):
             "weights": tf.gather_nd(batch["target_weights"], place),
             "vectors": self.embed_catalogue_items(items, training=training),
             "items": items,
+            "entry_weights": self._entry_weights(batch),
+            "has_history": has_history,
         }
 
     def compute_loss(
@@ -156,14 +176,22 @@ class TwoTower(keras.Model):
         candidates = gather_candidates(y_pred["vectors"], y_pred["items"])
         mask = negatives_mask(y_pred["own"], candidates.items, x["known_positives"], y_pred["row"])
         self.masked.update_state(1.0 - tf.reduce_mean(tf.cast(mask, tf.float32)))
+        bonus = self.repeat.of_candidates(x["history_items"], y_pred["entry_weights"], candidates.items)
         total = self.retrieval_loss(
             y_pred["queries"],
             candidates.vectors,
             y_pred["weights"],
             tf.gather(self._tables["slots"], candidates.items),
             mask,
+            tf.gather(bonus, y_pred["row"]) * y_pred["has_history"][:, tf.newaxis],
         )
         return total / tf.maximum(sum_over_replicas(tf.reduce_sum(y_pred["weights"])), 1e-9)
+
+    def _entry_weights(self, inputs: dict[str, Any]) -> Any:
+        """How much each history entry counts for its own item: float32 [B, H]."""
+        names = ("history_items", "history_types", "history_ages")
+        has_text = tf.reduce_any(inputs["query_tokens"] > 0, axis=1)
+        return self.repeat(*(inputs[name] for name in names), has_text)
 
     def _encode_catalogue_texts(self, item: Any, training: bool) -> Any:
         """Texts of catalogue items by row: int32 [B] -> float32 [B, E]."""

@@ -33,7 +33,7 @@ ITEM_ID = "item_id"
 TITLE = "title"
 
 # Values of the slicing features of eval rows.
-VIEWS = ("all", "unseen", "new_item", "tail_item")
+VIEWS = ("all", "unseen", "new_item", "tail_item", "anchor")
 USER_GROUPS = ("new", "returning", "none")
 QUERY_GROUPS = ("with_query", "without_query")
 

@@ -28,6 +28,7 @@ from transform.interaction_report import (
 )
 from transform.interactions import build_interactions
 from transform.requests import Rules
+from transform.sampling import Sampling
 from transform.settings import DataSettings, FeatureSettings
 from transform.span_counts import count_spans, from_json
 from transform.window import Previous, plan_window
@@ -76,7 +77,13 @@ def InteractionGen(
     examples.span = window.spans[-1]
     examples_utils.set_payload_format(examples, example_gen_pb2.FORMAT_TF_EXAMPLE)
     examples_utils.set_file_format(examples, "tfrecords_gzip")
-    rules = Rules(settings.event_types, settings.history_length, data_settings.known_positive_days)
+    sampling = Sampling(
+        data_settings.anchor_share,
+        data_settings.replay_share,
+        data_settings.replay_half_life_days,
+        data_settings.replay_rare_factor,
+    )
+    rules = Rules(settings.event_types, settings.history_length, data_settings.known_positive_days, sampling)
     counts_file = os.path.join(examples.uri, "counts")
     rejected_file = os.path.join(examples.uri, REJECTED_DIR, "rows")
     event_files = [path for number in window.spans for path in dataset.spans[number]]

@@ -56,8 +56,10 @@ def interaction_report(
             "rejected": dict(sorted(rejected.items())),
             "left_for_later": counts["left for later"],
             "train_rows": counts["train rows"],
+            "replayed_rows": counts["replay rows"],
             "train_targets": counts["train targets"],
             "eval_rows": counts["eval rows"],
+            "anchor_rows": counts["anchor rows"],
             "items": counts["items rows"],
         },
     }
@@ -95,8 +97,12 @@ def check_counts(counts: Counter[str], data: DataSettings, window: Window, direc
                 f"{rejected:,} of {counts[table]:,} rows of {table} were rejected: {listed}; expected at most"
                 f" {data.max_rejected_share:.2%}: mend the data or raise data.max_rejected_share; all are in {aside}."
             )
-    for split, what, side in (("train", "learn from", "before"), ("eval", "judge by", "from")):
-        if not counts[f"{split} rows"]:
+    new_rows = {
+        "learn from": ("before", counts["train rows"] - counts["replay rows"]),
+        "judge by": ("from", counts["eval rows"] - counts["anchor rows"]),
+    }
+    for what, (side, rows) in new_rows.items():
+        if not rows:
             targets = ", ".join(map(str, window.target_spans)) or "(none that is new)"
             raise TandemError(
                 f"there is nothing to {what}: spans {targets} hold no target event {side} {_utc(window.cut)}, where"

@@ -17,7 +17,7 @@ from apache_beam.transforms.window import GlobalWindows
 from transform.dataset import Dataset
 from transform.parts import parts
 from transform.read_rows import COUNTS, REJECTED, ReadEvents, ReadItems, ReadUsers
-from transform.requests import Event, Request, Rules, requests_of
+from transform.requests import ANCHOR, REPLAY, Event, Request, Rules, requests_of
 from transform.rows import DUPLICATE_ITEM, DUPLICATE_USER, UNKNOWN_ITEM
 from transform.settings import FeatureSettings
 from transform.window import Window
@@ -96,6 +96,12 @@ def build_interactions(
         requests | "CountTargets" >> beam.Map(lambda row: (f"{row[0].split} targets", len(row[0].targets)))
     ]
     counts += [
+        requests
+        | f"Count_{view}"
+        >> beam.FlatMap(lambda row, view: [(f"{view} rows", 1)] * (row[0].view == view), view)
+        for view in (REPLAY, ANCHOR)
+    ]
+    counts += [
         rows | f"Count_{name}" >> beam.Map(lambda _, name: (f"{name} rows", 1), name)
         for name, rows in splits.items()
     ]
@@ -150,8 +156,8 @@ class _JoinItem(beam.DoFn):
             yield beam.pvalue.TaggedOutput(REJECTED, (DUPLICATE_ITEM, path, row))
         before = sum(1 for event in events if event[0] < self._cut)
         item_class = "new" if before == 0 else "tail" if before <= self._tail_max_events else "head"
-        for seconds, kind, query, user, weight, context, is_target, _, _ in events:
-            event = (seconds, item_id, kind, query, weight, context, is_target, item_class)
+        for seconds, kind, query, user, weight, context, role, _, _ in events:
+            event = (seconds, item_id, kind, query, weight, context, role, item_class)
             self._by_key[user, "" if user else query].append(event)
         self._held += len(events)
         if self._held > _HELD_EVENTS:

@@ -25,7 +25,7 @@ LATER = "left for later"
 class ReadEvents(beam.DoFn):
     """(span, Part) -> (item_id, list of events) a batch; REJECTED; COUNTS: (name, number).
 
-    An event is (timestamp, event_type, query, user_id, weight, context values, is_target, file, row).
+    An event is (timestamp, event_type, query, user_id, weight, context values, role, file, row).
     """
 
     def __init__(self, settings: FeatureSettings, window: Window) -> None:
@@ -52,9 +52,9 @@ class ReadEvents(beam.DoFn):
             for n, second, item, kind, query, user, weight in zip(
                 kept.tolist(), *(column[kept].tolist() for column in columns), strict=True
             ):
-                is_target = self._window.is_target(span, second)
+                role = self._window.role(span, second)
                 values = tuple(column[n] for column in context)
-                by_item[item].append((second, kind, query, user, weight, values, is_target, path, first + n))
+                by_item[item].append((second, kind, query, user, weight, values, role, path, first + n))
             yield from by_item.items()
 
 

@@ -9,7 +9,12 @@ from itertools import groupby
 from operator import attrgetter, itemgetter
 from typing import NamedTuple
 
-from transform.window import Window
+from transform.sampling import Sampling
+from transform.window import Role, Window
+
+# Views of older requests: held out for ever to tell what was forgotten, and learnt again by a warm start.
+ANCHOR = "anchor"
+REPLAY = "replay"
 
 _DAY = 86400.0
 # Known positives of a request come from at most that many of the user's events on either side of it, so that a
@@ -27,7 +32,7 @@ class Event(NamedTuple):
       query: "" where there is none.
       weight: of the event as a target, before its type's weight.
       context: values of the declared context features, None where missing.
-      is_target: whether the time plan lets it be a target.
+      role: what the time plan lets it be.
       item_class: "new", "tail" or "head" by the item's events before the cut.
     """
 
@@ -37,7 +42,7 @@ class Event(NamedTuple):
     query: str
     weight: float
     context: tuple[str | float | None, ...]
-    is_target: bool
+    role: Role
     item_class: str
 
 
@@ -53,7 +58,8 @@ class Request(NamedTuple):
       context: values of the declared context features.
       targets: item id -> weight.
       known_positives: ids that are never negatives (train), or left out of the candidates (eval).
-      view, user_group, query_group: slices of held-out requests, "" in train.
+      view: which held-out targets these are; in train "replay" where they are learnt again, else "".
+      user_group, query_group: slices of held-out requests, "" in train.
     """
 
     split: str
@@ -76,19 +82,22 @@ class Rules(NamedTuple):
       event_types: type -> weight as a target.
       history_length: newest events kept.
       known_positive_days: days around a request in which the user's other items are known positives.
+      sampling: which older requests are learnt again, or kept out of training for ever.
     """
 
     event_types: dict[str, float]
     history_length: int
     known_positive_days: float
+    sampling: Sampling = Sampling()
 
 
 def requests_of(user_id: str, events: Sequence[Event], window: Window, rules: Rules) -> Iterator[Request]:
     """All requests of one user, or of one query text where there is no user.
 
     Training requests are one a moment, query and context; held-out ones are one a query (one in all without a
-    query) for the whole held-out time, in one view for each kind of target that they have. The known positives
-    of a training request with a query are not filled in here: they come from everyone who used the same text.
+    query) for the whole held-out time, in one view for each kind of target that they have. Requests before the
+    cut that no run learns from are held out one by one, as view "anchor". The known positives of a training
+    request with a query are not filled in here: they come from everyone who used the same text.
 
     Args:
       user_id: "" where the events have a query only.
@@ -98,39 +107,98 @@ def requests_of(user_id: str, events: Sequence[Event], window: Window, rules: Ru
     """
     ordered = sorted(events, key=attrgetter("timestamp", "item_id", "event_type", "query"))
     times = [event.timestamp for event in ordered]
-    targets = [e for e in ordered if e.is_target and e.event_type in rules.event_types]
+    targets = [e for e in ordered if e.role != "past" and e.event_type in rules.event_types]
     learnt = bisect_left(times, window.cut)
-    yield from _train(
-        user_id, ordered[:learnt], times[:learnt], [e for e in targets if e.timestamp < window.cut], rules
+    yield from _before_the_cut(
+        user_id,
+        ordered[:learnt],
+        times[:learnt],
+        [e for e in targets if e.timestamp < window.cut],
+        window.cut,
+        rules,
     )
     yield from _held_out(
         user_id, ordered, times, [e for e in targets if e.timestamp >= window.cut], window.cut, rules
     )
 
 
-def _train(
-    user_id: str, ordered: Sequence[Event], times: Sequence[float], targets: Sequence[Event], rules: Rules
+def _before_the_cut(
+    user_id: str,
+    ordered: Sequence[Event],
+    times: Sequence[float],
+    targets: Sequence[Event],
+    cut: float,
+    rules: Rules,
 ) -> Iterator[Request]:
     """`ordered` and `times` end at the cut: nothing held out is a history entry or a known positive."""
-    reach = rules.known_positive_days * _DAY
     for (timestamp, query, _), group in groupby(sorted(targets, key=_moment), key=_moment):
         members = list(group)
-        known: tuple[str, ...] = ()
-        if user_id and not query:
-            here = bisect_left(times, timestamp)
-            first = max(bisect_left(times, timestamp - reach), here - _KNOWN_POSITIVE_EVENTS)
-            last = min(bisect_right(times, timestamp + reach), here + _KNOWN_POSITIVE_EVENTS)
-            known = tuple(sorted({event.item_id for event in ordered[first:last]}))
-        yield Request(
-            "train",
+        if rules.sampling.is_anchor(user_id, timestamp, query):
+            yield _anchor(user_id, ordered, times, members, rules)
+            continue
+        new = [event for event in members if event.role == "new"]
+        if new:
+            yield _training(user_id, ordered, times, new, "", rules)
+        elif rules.sampling.is_replayed(
             user_id,
-            query,
             timestamp,
-            _history(user_id, ordered, times, timestamp, rules.history_length),
-            members[0].context,
-            _weights(members, rules),
-            known,
-        )
+            query,
+            (cut - timestamp) / _DAY,
+            any(event.item_class == "tail" for event in members),
+            cut,
+        ):
+            yield _training(user_id, ordered, times, members, REPLAY, rules)
+
+
+def _training(
+    user_id: str,
+    ordered: Sequence[Event],
+    times: Sequence[float],
+    members: Sequence[Event],
+    view: str,
+    rules: Rules,
+) -> Request:
+    """One moment to learn from."""
+    timestamp, query = members[0].timestamp, members[0].query
+    known: tuple[str, ...] = ()
+    if user_id and not query:
+        reach = rules.known_positive_days * _DAY
+        here = bisect_left(times, timestamp)
+        first = max(bisect_left(times, timestamp - reach), here - _KNOWN_POSITIVE_EVENTS)
+        last = min(bisect_right(times, timestamp + reach), here + _KNOWN_POSITIVE_EVENTS)
+        known = tuple(sorted({event.item_id for event in ordered[first:last]}))
+    return Request(
+        "train",
+        user_id,
+        query,
+        timestamp,
+        _history(user_id, ordered, times, timestamp, rules.history_length),
+        members[0].context,
+        _weights(members, rules),
+        known,
+        view,
+    )
+
+
+def _anchor(
+    user_id: str, ordered: Sequence[Event], times: Sequence[float], members: Sequence[Event], rules: Rules
+) -> Request:
+    """One moment that no run learns from, with what was known at the time."""
+    timestamp, query = members[0].timestamp, members[0].query
+    history = _history(user_id, ordered, times, timestamp, rules.history_length)
+    return Request(
+        "eval",
+        user_id,
+        query,
+        timestamp,
+        history,
+        members[0].context,
+        _weights(members, rules),
+        (),
+        ANCHOR,
+        ("returning" if history else "new") if user_id else "none",
+        "with_query" if query else "without_query",
+    )
 
 
 def _held_out(

@@ -163,7 +163,8 @@ class DataSettings(BaseModel):
     window_spans: int = Field(
         default=52,
         ge=1,
-        description="A first run learns from the targets of at most that many newest spans, in spans.",
+        description="A first run learns from the targets of at most that many newest spans, in spans; a warm start"
+        " learns some of them again.",
     )
     history_spans: int = Field(
         default=52,
@@ -174,6 +175,29 @@ class DataSettings(BaseModel):
         default=7,
         gt=0,
         description="Newest days held out of training for evaluation; a week covers every weekday.",
+    )
+    replay_share: float = Field(
+        default=0.25,
+        ge=0,
+        le=1,
+        description="Share of the window's requests that a warm start learns again, for those just before the new ones;"
+        " older ones decay. Without any, a model forgets what this week did not sell.",
+    )
+    replay_half_life_days: float = Field(
+        default=28,
+        gt=0,
+        description="After so many days a request is half as likely to be learnt again.",
+    )
+    replay_rare_factor: float = Field(
+        default=4,
+        ge=1,
+        description="Times as likely to be learnt again if the request led to a tail item, which has few others.",
+    )
+    anchor_share: float = Field(
+        default=0.02,
+        ge=0,
+        lt=1,
+        description="Share of all requests that no run learns from: the older ones judge what was forgotten.",
     )
     known_positive_days: float = Field(
         default=7,

@@ -1,13 +1,17 @@
 """Which spans a run reads, which events it learns from, and where the held-out time begins."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from transform import dataset as datasets
 from transform.errors import TandemError
 from transform.settings import DataSettings
 
 _DAY = 86400.0
+
+# What an event's time lets it be: "new" is learnt from or held out; "old" is known to the previous push, and may be
+# learnt again or judge what was forgotten; "past" is history only.
+Role = Literal["new", "old", "past"]
 
 
 class Previous(NamedTuple):
@@ -29,7 +33,8 @@ class Window(NamedTuple):
 
     Attributes:
       spans: spans that are read, for history or targets, oldest first.
-      target_spans: spans with events that may be targets.
+      target_spans: spans with new events that may be targets.
+      window_spans: spans whose older events may be learnt again or judge what was forgotten.
       late_from: in these spans only events at or after it are targets: the previous push knows the older ones.
       known_spans: spans that the previous push has learnt from.
       cut: events before it are learnt from, events at or after it are held out.
@@ -38,25 +43,26 @@ class Window(NamedTuple):
 
     spans: tuple[int, ...]
     target_spans: tuple[int, ...]
+    window_spans: tuple[int, ...]
     late_from: float
     known_spans: tuple[int, ...]
     cut: float
     until: float
 
-    def is_target(self, span: int, timestamp: float) -> bool:
-        """Whether an event may be learnt from or held out, by time alone."""
-        if timestamp >= self.cut:
-            return True
-        if span not in self.target_spans:
-            return False
-        return span not in self.known_spans or timestamp >= self.late_from
+    def role(self, span: int, timestamp: float) -> Role:
+        """What an event may be, by time alone."""
+        is_unknown = span not in self.known_spans or timestamp >= self.late_from
+        if timestamp >= self.cut or (span in self.target_spans and is_unknown):
+            return "new"
+        return "old" if span in self.window_spans else "past"
 
 
 def plan_window(data: DataSettings, span: int = -1, previous: Previous | None = None) -> Window:
     """Chooses spans and the cut.
 
     A first run learns from the `window_spans` newest spans. A warm start learns from what has arrived since: spans that
-    the previous push has not read, whatever their events' times, and the part that was held out from it.
+    the previous push has not read, whatever their events' times, and the part that was held out from it. What else
+    lies in the `window_spans` newest spans is old: some of it is learnt again, some judges what was forgotten.
 
     Args:
       data: settings.
@@ -84,9 +90,10 @@ def plan_window(data: DataSettings, span: int = -1, previous: Previous | None = 
         targets = [
             s for s in usable if s not in known or datasets.time_range(data.dataset, s)[1] >= late_from
         ]
-    first = usable.index(targets[0]) if targets else len(usable) - 1
+    window = usable[-data.window_spans :] if data.anchor_share or data.replay_share else []
+    first = min((usable.index(span) for span in (*targets, *window)), default=len(usable) - 1)
     read = usable[max(0, first - data.history_spans) :]
-    return Window(tuple(read), tuple(targets), late_from, tuple(known), cut, until)
+    return Window(tuple(read), tuple(targets), tuple(window), late_from, tuple(known), cut, until)
 
 
 def _in_words(spans: Sequence[int]) -> str:

@@ -1,5 +1,7 @@
 """A mini shop that is trained, pushed and trained again, once for all tests here."""
 
+import contextlib
+import io
 from typing import NamedTuple
 
 import pytest
@@ -9,9 +11,16 @@ from pipeline.settings import Settings, load_settings
 
 
 class Loop(NamedTuple):
-    """Two runs of the whole pipeline."""
+    """Runs of the whole pipeline: a candidate that no bar lets through, the same under other gates, a day later.
+
+    Attributes:
+      settings: of the runs that push.
+      refused: exit status and standard error of the command that was refused.
+      first, second: RunResult of the runs that push.
+    """
 
     settings: Settings
+    refused: tuple[int, str]
     first: object
     second: object
 
@@ -27,7 +36,10 @@ def mini_profile(root, **changes):
         "model": {"dimension": 16},
         "training": {"batch_size": 64, "steps": 60, "warm_start_steps": 20, "replicas": 2},
         "index": {"k": 20, "brute_force_below": 0, "leaves": 4, "searched_share": 1.0, "reorder": 60},
-        "gates": [{"metric": "recall_at_10", "at_least": 0.01, "lose_at_most": 0.5, "reason": "not broken"}],
+        "gates": [
+            {"metric": "recall_at_10", "at_least": 0.01, "lose_at_most": 0.5, "reason": "not broken"},
+            {"metric": "recall_at_10", "view": "anchor", "lose_at_most": 0.5, "reason": "no forgetting"},
+        ],
     }
     for dotted, value in changes.items():
         node = tree
@@ -54,8 +66,14 @@ def shop_root(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def loop(shop_root):
-    """The pipeline on spans up to 2, then on span 3."""
+    """The pipeline on spans up to 2, refused at first, then on span 3."""
+    from pipeline.cli import main
     from pipeline.local_runner import run_locally
 
+    too_high = [{"metric": "recall_at_10", "at_least": 0.999, "reason": "nothing reaches it"}]
+    profile = mini_profile(shop_root, gates=too_high)
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        status = main(["run", "--profile", str(profile), "--span", "2"])
     settings = load_settings(mini_profile(shop_root))
-    return Loop(settings, run_locally(settings, span=2), run_locally(settings, span=3))
+    first = run_locally(settings, span=2)
+    return Loop(settings, (status, said.getvalue()), first, run_locally(settings, span=3))

@@ -1,4 +1,4 @@
-"""One run at a time; going back; the lineage."""
+"""One run at a time; going back."""
 
 import os
 import resource
@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.history import history, history_table
 from pipeline.lock import only_run
 from pipeline.rollback import rollback
 from serving.bundle import publish, seal, verify_bundle, versions
@@ -81,12 +80,3 @@ def test_full_disk_leaves_nothing_half_done_and_the_same_command_succeeds_later(
 
     subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
     verify_bundle(f"{push_dir}/{versions(push_dir)[2]}")
-
-
-def test_history_shows_the_lineage(push_dir):
-    pushes = history(push_dir)
-    assert [(p.manifest.version, p.manifest.parent_version, p.served) for p in pushes] == [
-        (5, None, False),
-        (6, 5, True),
-    ]
-    assert history_table(pushes).row_count == 2

@@ -54,6 +54,12 @@ def test_overrides_replace_only_what_is_given(profile):
         ("data.holdout_days", -1, "setting 'data.holdout_days': .*received -1"),
         ("data", {}, "setting 'data.dataset' is missing"),
         ("gates", [{"metric": "recall_at_10", "reason": "none"}], "a gate needs at_least or lose_at_most"),
+        ("gates", [{"metric": "mrr", "lose_at_most": 0.1, "reason": "r"}], "no gate has at_least"),
+        (
+            "gates",
+            [{"metric": "mrr", "at_least": 0.1, "user_group": "old", "reason": "r"}],
+            "gates.0.user_group",
+        ),
         ("gates", [{"metric": "recall", "at_least": 0.1, "reason": "typo"}], "setting 'gates.0.metric'"),
         ("features.user", [{"name": "query", "kind": "category"}], "query: reserved"),
     ],

@@ -65,7 +65,14 @@ class Towers(tf.Module):
         history = tf.reduce_sum(self.ids(inputs["history_item_ids"]) * weight[..., tf.newaxis], axis=1)
         basket = tf.where(tf.math.is_nan(inputs["basket"]), 0.0, inputs["basket"])
         vector = self.text(inputs["query"]) + history + self.text(inputs["segment"])
-        return {"embedding": vector + 0.01 * basket[:, tf.newaxis]}
+        return {"embedding": vector + 0.01 * basket[:, tf.newaxis], "history_bonus": self.bonus(inputs)}
+
+    def bonus(self, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
+        """2 for every known history item of type "loved", where it comes first."""
+        ids, loved = inputs["history_item_ids"], inputs["history_event_types"] == "loved"
+        same = tf.cast(tf.equal(ids[:, :, tf.newaxis], ids[:, tf.newaxis, :]), tf.float32)
+        first = tf.reduce_sum(tf.linalg.band_part(same, -1, 0), axis=2) <= 1.0
+        return 2.0 * tf.cast(first & loved & (self.table.lookup(ids) >= 0), tf.float32)
 
     def embed_item(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         words = tf.strings.join([inputs["title"], inputs["brand"], inputs["category"]], " ")

@@ -9,14 +9,14 @@ from towers.loss import RetrievalLoss, expected_slots, is_member, negatives_mask
 PAIRS, CANDIDATES, DIMENSION = 4, 6, 3
 
 
-def softmax_oracle(queries, candidates, weights, slots, mask, temperature=1.0):
+def softmax_oracle(queries, candidates, weights, slots, mask, bonus, temperature=1.0):
     """Loss and its gradients to queries and candidates, written out row by row."""
     queries, candidates = queries.astype(np.float64), candidates.astype(np.float64)
     loss, by_query, by_candidate = 0.0, np.zeros_like(queries), np.zeros_like(candidates)
     for pair in range(len(queries)):
         correction = np.log(slots.astype(np.float64))
         correction[pair] = 0.0
-        logits = candidates @ queries[pair] / temperature - correction
+        logits = (candidates @ queries[pair] + bonus[pair]) / temperature - correction
         logits = np.where(mask[pair], logits, -np.inf)
         share = np.exp(logits - logits.max())
         share /= share.sum()
@@ -35,17 +35,19 @@ class Case:
         self.weights = np.ones(PAIRS, np.float32)
         self.slots = np.ones(CANDIDATES, np.float32)
         self.mask = np.ones((PAIRS, CANDIDATES), bool)
+        self.bonus = np.zeros((PAIRS, CANDIDATES), np.float32)
         self.temperature = 1.0
 
+    def terms(self):
+        return self.weights, self.slots, self.mask, self.bonus
+
     def expected(self):
-        return softmax_oracle(
-            self.queries, self.candidates, self.weights, self.slots, self.mask, self.temperature
-        )
+        return softmax_oracle(self.queries, self.candidates, *self.terms(), self.temperature)
 
     def actual(self):
         queries, candidates = tf.Variable(self.queries), tf.Variable(self.candidates)
         with tf.GradientTape() as tape:
-            loss = RetrievalLoss(self.temperature)(queries, candidates, self.weights, self.slots, self.mask)
+            loss = RetrievalLoss(self.temperature)(queries, candidates, *self.terms())
         by_query, by_candidate = tape.gradient(loss, [queries, candidates])
         return float(loss), by_query.numpy(), by_candidate.numpy()
 
@@ -112,7 +114,15 @@ def test_weights(case):
     assert_term_matters(case, plain)
 
 
+def test_bonus(case):
+    plain = case.actual()[0]
+    case.bonus = np.random.default_rng(2).uniform(0, 3, (PAIRS, CANDIDATES)).astype(np.float32)
+    case.assert_agrees()
+    assert_term_matters(case, plain)
+
+
 def test_all_terms_together(case):
+    case.bonus = np.random.default_rng(2).uniform(0, 3, (PAIRS, CANDIDATES)).astype(np.float32)
     case.temperature = 0.5
     case.weights = np.array([0.2, 3.0, 1.0, 0.5], np.float32)
     case.slots = np.array([7.0, 0.2, 0.05, 1.0, 0.01, 3.0], np.float32)

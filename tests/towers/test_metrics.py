@@ -54,6 +54,16 @@ def test_target_outside_the_corpus_is_a_miss():
     assert evaluate([9.0, 1.0], [-1]).mrr[0] == 0.0
 
 
+def test_bonus_is_added_to_the_scores_of_its_items():
+    queries, items = one_dimension([5.0, 1.0, 9.0])
+
+    def first(bonus):
+        added = [(np.array([1]), np.array([bonus]))]
+        return evaluate_retrieval(queries, items, [np.array([1])], bonus=added, ks=(1,)).recall[1][0]
+
+    assert (first(8.5), first(7.5)) == (1.0, 0.0)
+
+
 def test_query_without_targets_is_refused():
     with pytest.raises(TandemError, match="without targets"):
         evaluate([1.0], [])

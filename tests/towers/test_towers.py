@@ -9,7 +9,7 @@ from tests.tiny_encoder import write_tiny_preset
 from tests.towers import shop
 from towers.catalogue import encode_texts
 from towers.encoder import load_encoder
-from towers.history import HistoryEncoder
+from towers.history import HistoryEncoder, hide_types_and_ages
 from towers.optimizer import RowAdam
 from towers.precision import choose_precision, with_loss_scaling
 from towers.settings import EncoderSettings
@@ -28,50 +28,45 @@ def batch():
 
 def history(**options):
     encoder = HistoryEncoder(6, [0.5, 1.0, 0.1], 4, **options)
-    table = keras.Variable(np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32))
     encoder.build()
     encoder.near.assign(np.random.default_rng(1).normal(size=(6, 4)))
-    return encoder, table
+    return encoder
 
 
 def test_history_is_the_weighted_sum_written_out():
-    encoder, table = history()
+    encoder = history()
     items, types, ages = [[3, 5, 3, 0]], [[1, 2, 0, 0]], [[1, 7, 0, 0]]
-    got = np.asarray(encoder(tf.constant(items), tf.constant(types), tf.constant(ages), table))[0]
-    repeat, similar = np.asarray(encoder.repeat, float), np.asarray(encoder.similar, float)
-    often, near, ids = (np.asarray(w, float) for w in (encoder.often, encoder.near, table))
+    got = np.asarray(encoder(tf.constant(items), tf.constant(types), tf.constant(ages)))[0]
+    weight, near = np.asarray(encoder.weight, float), np.asarray(encoder.near, float)
     total = np.zeros(4)
-    for item, kind, age, times in [(3, 1, 1, 1), (5, 2, 7, 0), (3, 0, 0, 1)]:  # item 3 is there twice
-        total += repeat[kind, age] * often[times] * ids[item] + similar[kind, age] * near[item]
+    for item, kind, age in [(3, 1, 1), (5, 2, 7), (3, 0, 0)]:
+        total += weight[kind, age] * near[item]
     np.testing.assert_allclose(got, 6.0 / np.sqrt(3 + 1) * total, rtol=1e-5)
 
 
-def test_what_was_bought_scores_itself_before_any_training():
-    encoder = HistoryEncoder(40, [0.5, 1.0], 128)
-    table = keras.Variable(np.random.default_rng(0).normal(0, 0.05, (40, 128)).astype(np.float32))
-    items = tf.constant([[7, 9, 7]])
-    vector = encoder(items, tf.ones_like(items), tf.ones_like(items), table)
-    scores = np.asarray(table) @ np.asarray(vector)[0]
-    assert np.argsort(-scores)[:2].tolist() == [7, 9]
-
-
 def test_empty_history_and_unknown_items_are_zero():
-    encoder, table = history()
+    encoder = history()
     for items in ([[0, 0]], np.zeros((1, 0), np.int32)):
         items = tf.constant(items, tf.int32)
-        np.testing.assert_array_equal(encoder(items, items, items, table), np.zeros((1, 4)))
+        np.testing.assert_array_equal(encoder(items, items, items), np.zeros((1, 4)))
 
 
-def test_dropout_keeps_the_mean_and_hides_types_only_in_training():
-    encoder, table = history(dropout=0.5, unknown=0.5)
+def test_dropout_keeps_the_mean_and_is_off_outside_training():
+    encoder = history(dropout=0.5)
     items = tf.constant(np.tile([[3, 4, 5]], (4000, 1)))
     types, ages = tf.ones_like(items), tf.ones_like(items)
-    first = np.asarray(encoder(items, types, ages, table))
-    np.testing.assert_array_equal(first[0], first[1])
-    trained = np.asarray(encoder(items, types, ages, table, training=True))
-    known = np.asarray(encoder(items[:1], types[:1], ages[:1], table))
-    unknown = np.asarray(encoder(items[:1], 0 * types[:1], 0 * ages[:1], table))
-    np.testing.assert_allclose(trained.mean(axis=0), (known + unknown)[0] / 2, atol=0.15)
+    whole = np.asarray(encoder(items, types, ages))
+    np.testing.assert_array_equal(whole[0], whole[1])
+    trained = np.asarray(encoder(items, types, ages, training=True))
+    np.testing.assert_allclose(trained.mean(axis=0), whole[0], atol=0.15)
+    assert trained.std(axis=0).min() > 0.1
+
+
+def test_types_and_ages_are_hidden_together_in_a_share_of_rows():
+    types, ages = hide_types_and_ages(tf.ones([4000, 2], tf.int32), 2 * tf.ones([4000, 2], tf.int32), 0.25)
+    types, ages = types.numpy(), ages.numpy()
+    assert set(map(tuple, np.hstack([types, ages]).tolist())) == {(0, 0, 0, 0), (1, 1, 2, 2)}
+    assert types[:, 0].mean() == pytest.approx(0.75, abs=0.05)
 
 
 def test_item_that_was_never_sold_lives_on_row_zero(preset):

@@ -31,7 +31,8 @@ class Made(NamedTuple):
 def make(root, shop, *, newest, previous=None, features=SHOP_FEATURES, **data):
     from tests.transform.run_interaction_gen import run_interaction_gen
 
-    settings = DataSettings(dataset=str(shop), **{"holdout_days": 2, "known_positive_days": 3, **data})
+    plain = {"holdout_days": 2, "known_positive_days": 3, "anchor_share": 0, "replay_share": 0}
+    settings = DataSettings(dataset=str(shop), **plain | data)
     examples = run_interaction_gen(root, settings, features, previous=previous, span=newest)
     return Made(str(shop), settings, features, examples, newest, previous)
 
@@ -59,6 +60,13 @@ def warm_run(shop, first_run, tmp_path_factory):
         report = json.load(file)
     previous = {"version": 1, "trained_until": report["trained_until"], "spans": report["spans"]}
     return make(tmp_path_factory.mktemp("warm"), shop, newest=3, previous=previous)
+
+
+@pytest.fixture(scope="session")
+def replay_run(shop, warm_run, tmp_path_factory):
+    """The same warm start, but it learns everything again that it may."""
+    sampling = {"anchor_share": 0.2, "replay_share": 1.0, "replay_half_life_days": 1e9}
+    return make(tmp_path_factory.mktemp("replay"), shop, newest=3, previous=warm_run.previous, **sampling)
 
 
 @pytest.fixture(scope="session")

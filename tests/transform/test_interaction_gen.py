@@ -43,7 +43,7 @@ def test_the_oracle_sees_a_wrong_cut(first_run):
 
 def test_every_slice_that_is_judged_has_rows(first_run):
     held = read_split(first_run.examples, "eval")
-    assert {one(row, "view") for row in held} == set(VIEWS)
+    assert {one(row, "view") for row in held} == set(VIEWS) - {"anchor"}
     assert {one(row, "user_group") for row in held} == set(USER_GROUPS) - {"none"}
     assert {one(row, "query_group") for row in held} == set(QUERY_GROUPS)
 
@@ -69,6 +69,24 @@ def test_a_warm_start_learns_only_what_the_push_before_has_not(first_run, warm_r
     assert (first["spans"], warm["spans"]) == ([1, 2], [1, 2, 3])
     # What was held out from the first push is learnt from by the second.
     assert any(time < first["eval_until"] for time in times)
+
+
+def test_new_and_replayed_requests_are_together_those_of_a_first_run(replay_run, shop, tmp_path):
+    """Where all that is old is learnt again, a warm start sees what a run from scratch sees, anchors included."""
+    scratch = make(tmp_path, shop, newest=3, anchor_share=0.2)
+    for split in ("train", "eval"):
+        ours, theirs = (canonical(read_split(run.examples, split)) for run in (replay_run, scratch))
+        assert ours == theirs
+    counts, all_new = report_of(replay_run)["counts"], report_of(scratch)["counts"]
+    assert 0 < counts["replayed_rows"] < counts["train_rows"] == all_new["train_rows"]
+    assert all_new["replayed_rows"] == 0 < all_new["anchor_rows"] == counts["anchor_rows"]
+    anchors = {(one(r, "user_id"), one(r, "timestamp"), one(r, "query")) for r in _view(replay_run, "anchor")}
+    learnt = read_split(replay_run.examples, "train")
+    assert not anchors & {(one(r, "user_id"), one(r, "timestamp"), one(r, "query")) for r in learnt}
+
+
+def _view(run, view):
+    return [row for row in read_split(run.examples, "eval") if one(row, "view") == view]
 
 
 def test_the_window_bounds_targets_but_not_history(shop, tmp_path):

@@ -11,7 +11,13 @@ from transform.window import Window
 CUT = 50.0
 DAY = 86400.0
 WINDOW = Window(
-    spans=(1,), target_spans=(1,), late_from=float("-inf"), known_spans=(), cut=CUT * DAY, until=80 * DAY
+    spans=(1,),
+    target_spans=(1,),
+    window_spans=(1,),
+    late_from=float("-inf"),
+    known_spans=(),
+    cut=CUT * DAY,
+    until=80 * DAY,
 )
 RULES = Rules(event_types={"buy": 1.0, "add": 0.5}, history_length=4, known_positive_days=5.0)
 
@@ -25,7 +31,7 @@ events = st.lists(
         query=st.sampled_from(["", "", "mug"]),
         weight=st.sampled_from([1.0, 2.0]),
         context=st.sampled_from([(None,), ("phone",)]),
-        is_target=st.booleans(),
+        role=st.sampled_from(["new", "old", "past"]),
         item_class=st.sampled_from(["new", "tail", "head"]),
     ),
     max_size=25,
@@ -57,7 +63,7 @@ def test_history_is_strictly_before_the_request(some_events):
 
 def test_the_check_sees_a_request_that_looks_at_itself(monkeypatch):
     """Negative control: with `<=` for `<`, the event of the request itself is in its history."""
-    mine = [Event(day * DAY, "a", "buy", "", 1.0, (), True, "head") for day in (40, 41)]
+    mine = [Event(day * DAY, "a", "buy", "", 1.0, (), "new", "head") for day in (40, 41)]
     check_history_is_past(mine)
     monkeypatch.setattr(transform.requests, "bisect_left", transform.requests.bisect_right)
     with pytest.raises(AssertionError):
@@ -85,12 +91,19 @@ def test_the_order_of_the_events_does_not_matter(some_events, random):
 
 @given(events)
 def test_each_target_is_learnt_or_held_out_and_nothing_else(some_events):
-    wanted = [e for e in some_events if e.is_target and e.event_type in RULES.event_types]
-    for split, side in (("train", lambda t: t < WINDOW.cut), ("eval", lambda t: t >= WINDOW.cut)):
+    wanted = [e for e in some_events if e.event_type in RULES.event_types]
+    for split, roles, side in (
+        ("train", ("new",), lambda t: t < WINDOW.cut),
+        ("eval", ("new", "old"), lambda t: t >= WINDOW.cut),
+    ):
         total = sum(
             sum(r.targets.values()) for r in made(some_events, split) if split == "train" or r.view == "all"
         )
-        expected = sum(RULES.event_types[e.event_type] * e.weight for e in wanted if side(e.timestamp))
+        expected = sum(
+            RULES.event_types[e.event_type] * e.weight
+            for e in wanted
+            if e.role in roles and side(e.timestamp)
+        )
         assert total == pytest.approx(expected)
 
 
@@ -107,7 +120,7 @@ def test_unseen_leaves_out_exactly_what_the_user_had_before_the_cut(some_events)
 
 def test_known_positives_are_near_in_time_and_of_every_type():
     def event(day, item, kind="buy"):
-        return Event(day * DAY, item, kind, "", 1.0, (), True, "head")
+        return Event(day * DAY, item, kind, "", 1.0, (), "new", "head")
 
     mine = [event(34.9, "early"), event(35, "edge"), event(40, "own"), event(44, "seen", "view"), event(45, "late"),
             event(45.1, "later"), event(51, "held out")]  # fmt: skip
@@ -117,13 +130,13 @@ def test_known_positives_are_near_in_time_and_of_every_type():
 
 def test_a_bot_costs_no_more_than_its_neighbourhood(monkeypatch):
     monkeypatch.setattr(transform.requests, "_KNOWN_POSITIVE_EVENTS", 3)
-    mine = [Event(40 * DAY + n, f"i{n:02d}", "buy", "", 1.0, (), True, "head") for n in range(20)]
+    mine = [Event(40 * DAY + n, f"i{n:02d}", "buy", "", 1.0, (), "new", "head") for n in range(20)]
     tenth = made(mine, "train")[10]
     assert tenth.known_positives == ("i07", "i08", "i09", "i10", "i11", "i12")
 
 
 def test_without_a_user_there_is_no_history_and_nothing_is_unseen():
-    mine = [Event(day * DAY, "a", "buy", "mug", 1.0, (), True, "new") for day in (40, 60)]
+    mine = [Event(day * DAY, "a", "buy", "mug", 1.0, (), "new", "new") for day in (40, 60)]
     (train,) = made(mine, "train", user="")
     assert train.history == ()
     held = made(mine, "eval", user="")
