@@ -79,7 +79,7 @@ def _demo(console: Console) -> None:
     console.print(
         f"all of it took {(time.monotonic() - started) / 60:.1f} minutes\n"
         f"serve again:   .venv/bin/tandem serve --push-dir {settings.paths.push_dir} --port {ADDRESS.split(':')[1]}\n"
-        f"TensorBoard:   .venv/bin/tensorboard --logdir {root}/Trainer/model_run",
+        f"TensorBoard:   .venv/bin/tensorboard --logdir {root}",
         highlight=False,
         soft_wrap=True,
     )

@@ -78,7 +78,7 @@ class FeatureSettings(BaseModel):
         description="Event type -> weight as a training target; a type that is not listed is history only.",
     )
     history_length: int = Field(
-        default=100, ge=1, le=1000, description="Newest events kept as history, in events."
+        default=200, ge=1, le=1000, description="Newest events kept as history, in events."
     )
     query_tokens: int = Field(
         default=16,
