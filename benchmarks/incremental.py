@@ -17,6 +17,7 @@ prepare_environment()
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
 
+from benchmarks.report import line_plot, table, write_section  # noqa: E402
 from benchmarks.weeks import FEATURES, Journey, Week  # noqa: E402
 from towers.build import build_model, keyed_variables  # noqa: E402
 from towers.datasets import Batches  # noqa: E402
@@ -175,6 +176,43 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     }
 
 
+def report(result: dict[str, Any]) -> str:
+    """The section of docs/benchmarks.md."""
+    rows = result["weeks"]
+    weeks = sorted({row["week"] for row in rows})
+    held_out = {view: sum(r["requests"][view] for r in rows if r["way"] == WARM) for view in VIEWS}
+    words = {
+        "all": "all targets of the coming week",
+        "unseen": "of these, items new to the household",
+        "fresh": "of these, items first sold in the last week learnt from",
+        "anchor": "baskets of older weeks that nobody learns from",
+    }
+    text = [
+        f"Weeks {weeks[0]}-{weeks[-1]}, each scored before it is learnt; {rows[0]['items']:,}-{rows[-1]['items']:,} items, the"
+        " vocabulary made anew and reordered every week. Means over the weeks; in brackets the share of training from"
+        " scratch on the whole window of weeks.\n"
+    ]
+    for view in VIEWS:
+        lines = []
+        for name, values in result["summary"].items():
+            cells = (f"{values[f'{view}/{m}']:.4f} ({values[f'{view}/{m} of scratch']:.3f})" for m in METRICS)
+            lines.append([name, *cells])
+        text += [f"**{view}**: {words[view]} ({held_out[view]:,} requests)\n"]
+        text += [table(["", "Recall@10", "Recall@100", "NDCG@10"], lines)]
+    costs = [
+        [name, *(f"{values[k]:,.0f} ({values[f'{k} of scratch']:.3f})" for k in ("examples", "seconds"))]
+        for name, values in result["summary"].items()
+    ]
+    text += [table(["all weeks together", "pairs seen", "seconds of training"], costs)]
+    for view in ("all", "anchor"):
+        lines_by_way = {
+            name: [r["figures"][view]["recall_at_10"] for r in rows if r["way"] == name]
+            for name in (NEVER, SCRATCH, WARM)
+        }
+        text += [line_plot(f"Recall@10, {words[view]}", weeks, "Recall@10", lines_by_way)]
+    return "\n".join(text)
+
+
 def main() -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -199,6 +237,7 @@ def main() -> int:
     }
     Path(options.out).parent.mkdir(parents=True, exist_ok=True)
     Path(options.out).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_section("incremental", report(result))
     return 0
 
 
