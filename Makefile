@@ -4,7 +4,7 @@ PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench kubeflow-golden kubeflow-local clean
+.PHONY: help setup demo test faults lint format bench kubeflow-golden kubeflow-local clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -17,6 +17,9 @@ demo: $(INSTALLED)  ## Real data, train, push, a second week warm-started, serve
 
 test: $(INSTALLED)  ## Run the tests, with a whole pipeline run on a mini shop among them
 	@$(PY) -m pytest
+
+faults: $(INSTALLED)  ## Kill a run at every stage, fill its disk, start two at once (5 minutes)
+	@$(PY) -m pytest -m faults tests/faults
 
 lint: $(INSTALLED)  ## Check style and types
 	@$(PY) -m ruff check .

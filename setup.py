@@ -36,6 +36,7 @@ setup(
         "scann>=1.3.2,<1.4",
         "ml-metadata>=1.16,<1.17",
         "apache-beam>=2.70,<3",
+        "apscheduler>=3.10,<4",
         "dill>=0.4",
         "kfp>=2.5,<3",
         "grpcio>=1.60",

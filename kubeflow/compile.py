@@ -108,7 +108,7 @@ def _carry_schema(spec: dict[str, Any], settings: Settings) -> None:
 
     from transform.schema import curated_schema
 
-    text = text_format.MessageToString(curated_schema(settings.features))
+    text = text_format.MessageToString(curated_schema(settings.features, settings.bad_days))
     for component in spec["components"].values():
         if "schema_file" in component.get("inputDefinitions", {}).get("parameters", {}):
             container = spec["deploymentSpec"]["executors"][component["executorLabel"]]["container"]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from importlib import metadata
 
+from pipeline.run_commands import add_profile, add_run_commands, settings_of
 from transform.errors import TandemError
 from transform.runtime import prepare_environment
 
@@ -24,7 +25,8 @@ def main(
       more_commands: what adds commands; what is installed under the entry points `tandem.commands` by default.
 
     Returns:
-      0 done, 2 something the user can mend (one line on stderr), 3 the candidate was refused, 130 interrupted.
+      0 done or nothing to do, 2 something the user can mend (one line on stderr), 3 the candidate was refused,
+      4 another run is going, 130 interrupted.
     """
     prepare_environment()
     if more_commands is None:
@@ -33,8 +35,11 @@ def main(
     try:
         return options.call(options) or 0
     except TandemError as error:
-        print(f"tandem: {error}", file=sys.stderr)
-        return 2
+        if error.exit_status:
+            print(f"tandem: {error}", file=sys.stderr)
+        else:
+            print(error)
+        return error.exit_status
     except KeyboardInterrupt:
         print("tandem: interrupted; the same command goes on from here.", file=sys.stderr)
         return 130
@@ -48,16 +53,7 @@ def _parser(more_commands: Iterable[AddCommands]) -> argparse.ArgumentParser:
     _add_prepare(commands)
     _add_encoder(commands)
 
-    run = commands.add_parser("run", help="run the pipeline once: data to pushed bundle")
-    _add_profile(run)
-    run.add_argument("--span", type=int, default=-1, help="newest span to use (default: the newest there is)")
-    run.set_defaults(call=_run)
-
-    retrain = commands.add_parser(
-        "retrain", help="run the pipeline if spans have arrived since the last push"
-    )
-    _add_profile(retrain)
-    retrain.set_defaults(call=_retrain)
+    add_run_commands(commands)
 
     _add_serve(commands)
 
@@ -88,7 +84,7 @@ def _parser(more_commands: Iterable[AddCommands]) -> argparse.ArgumentParser:
     rollback.set_defaults(call=_rollback)
 
     evaluate = commands.add_parser("evaluate", help="full-corpus figures of pushed versions beside baselines")
-    _add_profile(evaluate)
+    add_profile(evaluate)
     evaluate.add_argument(
         "--version", type=int, action="append", default=[], help="a version to score (default: all)"
     )
@@ -96,12 +92,6 @@ def _parser(more_commands: Iterable[AddCommands]) -> argparse.ArgumentParser:
     for add in more_commands:
         add(commands)
     return parser
-
-
-def _add_profile(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--profile", required=True, help="YAML file of settings, see pipeline/profiles/")
-    parser.add_argument("--data", help="dataset directory, instead of the profile's data.dataset")
-    parser.add_argument("--push-dir", help="instead of the profile's paths.push_dir")
 
 
 def _add_prepare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -184,12 +174,6 @@ def _add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     serve.set_defaults(call=_serve)
 
 
-def _settings(options: argparse.Namespace):  # type: ignore[no-untyped-def]
-    from pipeline.settings import load_settings
-
-    return load_settings(options.profile, {"data.dataset": options.data, "paths.push_dir": options.push_dir})
-
-
 def _prepare_complete_journey(options: argparse.Namespace) -> None:
     from transform.complete_journey import prepare_complete_journey
 
@@ -223,38 +207,6 @@ def _encoder_import(options: argparse.Namespace) -> None:
     )
 
 
-def _run(options: argparse.Namespace) -> int:
-    settings = _settings(options)
-    from pipeline.local_runner import run_locally
-
-    return _say_verdict(run_locally(settings, span=options.span), settings.paths.push_dir)
-
-
-def _retrain(options: argparse.Namespace) -> int:
-    settings = _settings(options)
-    from serving.bundle import read_manifest, versions
-    from transform.dataset import spans
-
-    pushed = versions(settings.paths.push_dir)
-    done = max(read_manifest(f"{settings.paths.push_dir}/{pushed[-1]}").spans) if pushed else -1
-    newest = max(spans(settings.data.dataset))
-    if newest <= done:
-        print(f"nothing to do: version {pushed[-1]} already holds span {done}, the newest there is.")
-        return 0
-    from pipeline.local_runner import run_locally
-
-    return _say_verdict(run_locally(settings, span=newest), settings.paths.push_dir)
-
-
-def _say_verdict(result, push_dir: str) -> int:  # type: ignore[no-untyped-def]
-    if result.version is None:
-        print(f"tandem: refused, the last push serves on: {'; '.join(result.refused)}", file=sys.stderr)
-        print(f"the gates' table is kept in {result.gates}", file=sys.stderr)
-        return 3
-    print(f"pushed version {result.version} to {push_dir}")
-    return 0
-
-
 def _serve(options: argparse.Namespace) -> None:
     from serving.server import serve
     from serving.server_options import ServerOptions
@@ -285,7 +237,7 @@ def _rollback(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    settings = _settings(options)
+    settings = settings_of(options)
     from rich.console import Console
 
     from pipeline.evaluate import evaluate, figures_table

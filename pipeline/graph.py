@@ -54,7 +54,12 @@ def create_pipeline(
     statistics = tfx.components.StatisticsGen(examples=examples)
     schema = tfx.components.ImportSchemaGen(schema_file=schema_file)
     validator = StrictExampleValidator(
-        statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"]
+        statistics=statistics.outputs["statistics"],
+        schema=schema.outputs["schema"],
+        examples=examples,
+        previous_push=previous.outputs["push"],
+        features=features,
+        bad_days=settings.bad_days.model_dump_json(),
     )
     transform = tfx.components.Transform(
         examples=examples,
@@ -86,6 +91,7 @@ def create_pipeline(
     indexer = CatalogIndexer(
         model=trainer.outputs["model"],
         examples=examples,
+        statistics=statistics.outputs["statistics"],
         features=features,
         index=settings.index.model_dump_json(),
     )

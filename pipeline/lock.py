@@ -1,5 +1,6 @@
 """One run at a time a push directory."""
 
+import contextlib
 import datetime
 import fcntl
 import os
@@ -11,6 +12,12 @@ from transform.errors import TandemError
 _NAME = ".run.lock"
 
 
+class AnotherRun(TandemError):
+    """Another run holds the push directory."""
+
+    exit_status = 4
+
+
 @contextmanager
 def only_run(push_dir: str) -> Iterator[None]:
     """Holds the push directory's lock; the system lets go of it when the process ends, however it ends.
@@ -19,19 +26,21 @@ def only_run(push_dir: str) -> Iterator[None]:
       push_dir: an existing directory.
 
     Raises:
-      TandemError: another run holds the lock; says which process, since when.
+      AnotherRun: says which process holds the lock, since when.
     """
-    path = os.path.join(push_dir, _NAME)
-    with open(path, "a+", encoding="utf-8") as file:
+    file = os.open(os.path.join(push_dir, _NAME), os.O_RDWR | os.O_CREAT, 0o644)
+    try:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "another process"
-            raise TandemError(
+            holder = os.read(file, 200).decode(errors="replace").strip() or "another process"
+            raise AnotherRun(
                 f"another run pushes to {push_dir!r} ({holder}); expected one at a time: wait for it to end."
             ) from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} since {datetime.datetime.now().isoformat(timespec='seconds')}")
-        file.flush()
+        holder = f"process {os.getpid()} since {datetime.datetime.now().isoformat(timespec='seconds')}"
+        with contextlib.suppress(OSError):  # who holds it is only told; a full disk is found where it matters
+            os.truncate(file, 0)
+            os.write(file, holder.encode())
         yield
+    finally:
+        os.close(file)

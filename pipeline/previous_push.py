@@ -10,7 +10,11 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
+from pipeline.due import cannot_go_on
 from serving import bundle as bundles
+from serving.write_bundle import BASELINE
+from transform.baseline import read_baseline
+from transform.span_counts import to_json
 
 RECORD = "previous_push.json"
 
@@ -28,27 +32,38 @@ def PreviousPush(
 
     Args:
       push: `<uri>/Format-Serving` is the bundle (absent at bootstrap); `<uri>/previous_push.json` holds
-        version, spans and trained_until.
+        version, spans, the counts of spans, and trained_until.
       push_dir: the directory of versions.
       version: the version to start from; 0 means none (bootstrap), -1 the newest when the component runs.
 
     Raises:
-      BundleError: the previous push is damaged.
+      TandemError: the previous push, or the training state in it, is missing or damaged.
     """
     if version == -1:
-        version = max(bundles.versions(push_dir), default=0)
-    record: dict[str, Any] = {"version": None, "trained_until": None, "spans": []}
+        version = bundles.newest_version(push_dir)
+    record: dict[str, Any] = {"version": None, "trained_until": None, "spans": [], "span_counts": {}}
     if version:
         source = os.path.join(push_dir, str(version))
-        bundles.verify_bundle(source)
-        shutil.copytree(source, path_utils.serving_model_dir(push.uri), dirs_exist_ok=True)
-        manifest = bundles.read_manifest(source)
+        manifest = _verified(source)
+        copy = path_utils.serving_model_dir(push.uri)
+        shutil.copytree(source, copy, dirs_exist_ok=True)
         record = {
             "version": version,
             "trained_until": manifest.trained_until,
             "spans": list(manifest.spans),
+            "span_counts": to_json(read_baseline(os.path.join(copy, BASELINE)).spans),
         }
     push.set_int_custom_property("version", version)
     os.makedirs(push.uri, exist_ok=True)
     with open(os.path.join(push.uri, RECORD), "w", encoding="utf-8") as file:
         json.dump(record, file)
+
+
+def _verified(source: str) -> bundles.Manifest:
+    try:
+        manifest = bundles.verify_bundle(source)
+    except bundles.BundleError as error:
+        raise cannot_go_on(str(error)) from error
+    if manifest.training_state is None:
+        raise cannot_go_on(f"{source} holds no training state")
+    return manifest

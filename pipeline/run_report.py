@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 from ml_metadata.proto import metadata_store_pb2
 from tfx.orchestration import metadata
 
-from pipeline import evaluator, gate_report, previous_push, pusher
+from pipeline import evaluator, example_validator, gate_report, previous_push, pusher
 from serving.metrics import METRICS
 
 Uris = dict[str, str]
@@ -143,7 +143,7 @@ def _pushed(uris: Uris) -> str:
 _OUTCOMES: dict[str, Callable[[Uris], str]] = {
     "PreviousPush": _previous_push,
     "InteractionGen": _interactions,
-    "StrictExampleValidator": lambda uris: "no anomalies",
+    "StrictExampleValidator": lambda uris: example_validator.outcome(uris["anomalies"]),
     "Transform": _transform,
     "Trainer": _trainer,
     "CatalogIndexer": _bundle,

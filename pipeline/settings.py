@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from serving.settings import IndexSettings
 from towers.settings import EncoderSettings, ModelSettings, TrainingSettings
+from transform.bad_day_settings import BadDaySettings
 from transform.errors import TandemError
 from transform.settings import DataSettings, FeatureSettings
 
@@ -84,6 +85,7 @@ class Settings(BaseModel):
     model: ModelSettings = ModelSettings()
     training: TrainingSettings = TrainingSettings()
     index: IndexSettings = IndexSettings()
+    bad_days: BadDaySettings = BadDaySettings()
     gates: tuple[Gate, ...] = Field(
         min_length=1, description="Bars before a push; one has at_least, or a first run could not be judged."
     )

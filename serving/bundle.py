@@ -26,6 +26,7 @@ __all__ = [
     "MANIFEST",
     "BundleError",
     "Manifest",
+    "newest_version",
     "next_version",
     "publish",
     "read_manifest",
@@ -75,6 +76,23 @@ def versions(push_dir: PathLike) -> list[int]:
       BundleError: the path is not a directory or cannot be read.
     """
     return [version for version in _numbered(push_dir) if Path(push_dir, str(version), MANIFEST).is_file()]
+
+
+def newest_version(push_dir: PathLike) -> int:
+    """The version that a run goes on from, 0 where nothing has been pushed yet.
+
+    Raises:
+      BundleError: the newest version has lost its manifest; the one before would be taken for the newest, and a
+        lost first push for none.
+    """
+    whole = max(versions(push_dir), default=0)
+    newest = max(_numbered(push_dir), default=0)
+    if newest != whole:
+        raise BundleError(
+            f"{Path(push_dir, str(newest))} has no {MANIFEST}, expected a whole version: restore it from a copy, or"
+            " take it out of the push directory to go on from the version before."
+        )
+    return whole
 
 
 def next_version(push_dir: PathLike) -> int:

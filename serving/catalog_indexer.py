@@ -5,6 +5,7 @@ import os
 import shutil
 
 import apache_beam as beam
+from tfx.components.statistics_gen import stats_artifact_utils
 from tfx.dsl.component.experimental.annotations import (
     BeamComponentParameter,
     InputArtifact,
@@ -19,25 +20,30 @@ from serving.embed_items import embed_items, read_embedded_items
 from serving.inputs import stored_input_specs
 from serving.settings import IndexSettings
 from serving.write_bundle import write_bundle
+from transform.baseline import write_baseline
 from transform.errors import TandemError
-from transform.features import item_inputs
+from transform.features import SPLITS, item_inputs
 from transform.settings import FeatureSettings
+from transform.span_counts import from_json
 
 
 @component(use_beam=True)
 def CatalogIndexer(
     model: InputArtifact[standard_artifacts.Model],
     examples: InputArtifact[standard_artifacts.Examples],
+    statistics: InputArtifact[standard_artifacts.ExampleStatistics],
     bundle: OutputArtifact[standard_artifacts.Model],
     features: Parameter[str],
     index: Parameter[str],
     beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
 ) -> None:
-    """Writes `<bundle>/Format-Serving`: SavedModel, index, items, warm-up requests, training state, manifest.
+    """Writes `<bundle>/Format-Serving`: SavedModel, index, items, warm-up requests, training state,
+    the baseline that the next run's data is compared with, manifest.
 
     Args:
       model: the trainer's; `Format-Serving` and, beside it, `training_state`.
       examples: raw; split `items` is embedded, `interactions.json` says which spans they are of.
+      statistics: of the examples.
       bundle: what is written, with custom properties `item_count` and `dimension`.
       features: `FeatureSettings` as JSON.
       index: `IndexSettings` as JSON.
@@ -57,6 +63,9 @@ def CatalogIndexer(
     os.makedirs(embedded)
     items = os.path.join(artifact_utils.get_split_uri([examples], "items"), "*")
     state = os.path.join(model.uri, "training_state")
+    baseline = os.path.join(bundle.uri, "baseline")
+    computed = {split: stats_artifact_utils.load_statistics(statistics, split).proto() for split in SPLITS}
+    write_baseline(baseline, computed, from_json(interactions["span_counts"]), declared)
     embed_items(beam_pipeline, items, towers_dir, embedded, declared.item_text, state)
     manifest = write_bundle(
         towers_dir,
@@ -66,8 +75,10 @@ def CatalogIndexer(
         spans=interactions["spans"],
         trained_until=interactions["trained_until"],
         training_state=state if os.path.isdir(state) else None,
+        baseline=baseline,
     )
     shutil.rmtree(embedded)
+    shutil.rmtree(baseline)
     bundle.set_int_custom_property("item_count", manifest.item_count)
     bundle.set_int_custom_property("dimension", manifest.dimension)
 

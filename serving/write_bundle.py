@@ -20,6 +20,7 @@ from transform.features import HISTORY_AGES, HISTORY_EVENT_TYPES, HISTORY_ITEM_I
 
 ITEMS = f"{EXTRA}/items.parquet"
 TRAINING_STATE = f"{EXTRA}/training_state"
+BASELINE = f"{EXTRA}/baseline"
 
 # Batch sizes and history lengths that are traced and allocated before a version is announced.
 _WARMUP_SHAPES = ((1, 0), (1, 8), (8, 8), (32, 32))
@@ -50,8 +51,9 @@ def write_bundle(
     spans: Sequence[int] = (),
     trained_until: float | None = None,
     training_state: str | None = None,
+    baseline: str | None = None,
 ) -> Manifest:
-    """Writes model, index, items, warm-up requests, training state and, last of all, the manifest.
+    """Writes model, index, items, warm-up requests, training state, baseline and, last of all, the manifest.
 
     Args:
       towers_dir: the trainer's SavedModel.
@@ -61,6 +63,7 @@ def write_bundle(
       spans: spans whose events the towers were trained and evaluated on.
       trained_until: targets before this time were trained on, seconds UTC.
       training_state: directory that the next warm start needs; copied.
+      baseline: directory with what the next run's data is compared with; copied.
 
     Returns:
       The manifest, with version 0.
@@ -88,6 +91,8 @@ def write_bundle(
     write_warmup_requests(out_dir, list(_warmup_requests(towers_dir, catalogue)))
     if training_state is not None:
         shutil.copytree(training_state, os.path.join(out_dir, TRAINING_STATE))
+    if baseline is not None:
+        shutil.copytree(baseline, os.path.join(out_dir, BASELINE))
     return seal(
         out_dir,
         item_count=len(catalogue.item_ids),

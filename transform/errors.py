@@ -2,4 +2,10 @@
 
 
 class TandemError(Exception):
-    """Something the user can mend: the message says what was received, what was expected and what to do."""
+    """Something the user can mend: the message says what was received, what was expected and what to do.
+
+    Attributes:
+      exit_status: what a command that ends with it ends with; 0 where it is no failure.
+    """
+
+    exit_status = 2

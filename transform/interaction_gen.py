@@ -30,6 +30,7 @@ from transform.interactions import build_interactions
 from transform.requests import Rules
 from transform.sampling import Sampling
 from transform.settings import DataSettings, FeatureSettings
+from transform.span_counts import count_spans, from_json
 from transform.window import Previous, plan_window
 from transform.write_examples import shards_for, write_examples
 
@@ -48,7 +49,7 @@ def InteractionGen(
 
     Args:
       examples: `Split-<name>/*.gz` of tf.Example, `rejected/*.jsonl`, `interactions.json`.
-      previous_push: `<uri>/previous_push.json` says what has been learnt already.
+      previous_push: `<uri>/previous_push.json` says what has been learnt already, and how large its spans were.
       data: `DataSettings` as JSON.
       features: `FeatureSettings` as JSON.
       span: newest span to use, -1 for the newest there is.
@@ -108,8 +109,9 @@ def InteractionGen(
             | "WriteCounts" >> beam.io.WriteToText(counts_file, num_shards=1)
         )
     counts = _read_counts(counts_file)
+    spans = count_spans(dataset, window.target_spans, from_json(record.get("span_counts", {})))
     with open(os.path.join(examples.uri, REPORT), "w", encoding="utf-8") as file:
-        json.dump(interaction_report(window, counts), file, indent=2)
+        json.dump(interaction_report(window, counts, spans), file, indent=2)
     check_counts(counts, data_settings, window, examples.uri)
 
 

@@ -5,12 +5,14 @@ import glob
 import json
 import os
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from transform.dataset import Dataset
 from transform.errors import TandemError
 from transform.rows import DUPLICATE_ITEM
 from transform.settings import DataSettings
+from transform.span_counts import SpanCount, to_json
 from transform.window import Window
 
 REPORT = "interactions.json"
@@ -24,8 +26,16 @@ def rejected_count(dataset: Dataset, reason: str, path: str) -> str:
     return f"rejected {table}: {reason}"
 
 
-def interaction_report(window: Window, counts: Counter[str]) -> dict[str, Any]:
-    """The content of interactions.json: the time plan in seconds UTC, and numbers of rows."""
+def interaction_report(
+    window: Window, counts: Counter[str], spans: Mapping[int, SpanCount]
+) -> dict[str, Any]:
+    """The content of interactions.json: the time plan in seconds UTC, and numbers of rows.
+
+    Args:
+      window: the time plan.
+      counts: what the run counted.
+      spans: counts of every span that is learnt from, in this run or before.
+    """
     rejected: Counter[str] = Counter()
     for name, n in counts.items():
         if name.startswith("rejected "):
@@ -38,6 +48,8 @@ def interaction_report(window: Window, counts: Counter[str]) -> dict[str, Any]:
         "train_from": None if window.late_from == float("-inf") else window.late_from,
         "trained_until": window.cut,
         "eval_until": window.until,
+        "new_spans": sorted({*window.target_spans} - {*window.known_spans}),
+        "span_counts": to_json(spans),
         "counts": {
             "events": counts["events"],
             "rows": counts["events"] + counts["items"] + counts["users"],

@@ -1,21 +1,29 @@
 """The curated schema: what InteractionGen's rows must look like, one environment a split."""
 
+import hashlib
 import os
 
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from transform import features
+from transform import baseline, features
+from transform.bad_day_settings import BadDaySettings
 from transform.settings import FeatureSettings
 
 _TEXT, _NUMBER, _WHOLE = schema_pb2.BYTES, schema_pb2.FLOAT, schema_pb2.INT
 _REQUESTS = ("train", "eval")
+_DEFAULT_BARS = BadDaySettings()
 
 
-def curated_schema(settings: FeatureSettings) -> schema_pb2.Schema:
+def curated_schema(settings: FeatureSettings, bars: BadDaySettings = _DEFAULT_BARS) -> schema_pb2.Schema:
     """Builds the schema from the declared features.
 
     Rows of the splits train and eval are requests, rows of items are the catalogue; a feature is expected only in the
-    environments of the splits that have it.
+    environments of the splits that have it. Declared features have a drift comparator: L-infinity for categories and
+    paths, Jensen-Shannon for numbers.
+
+    Args:
+      settings: declared features.
+      bars: how far a feature may drift from the previous push.
     """
     schema = schema_pb2.Schema(default_environment=features.SPLITS)
     add = _Adder(schema)
@@ -39,17 +47,41 @@ def curated_schema(settings: FeatureSettings) -> schema_pb2.Schema:
         (features.QUERY_GROUP, features.QUERY_GROUPS),
     ):
         add(name, _TEXT, ("eval",), required=True, domain=values)
+    _compare_drift(schema, settings, bars)
     return schema
 
 
-def write_schema(settings: FeatureSettings, path: str) -> None:
-    """Writes the curated schema as text, for ImportSchemaGen."""
+def write_schema(settings: FeatureSettings, directory: str, bars: BadDaySettings = _DEFAULT_BARS) -> str:
+    """Writes the curated schema as text, for ImportSchemaGen.
+
+    TFX takes an imported file from its cache by path, so the path names the content.
+
+    Args:
+      settings: declared features.
+      directory: made if need be.
+      bars: how far a feature may drift from the previous push.
+
+    Returns:
+      `<directory>/<digest of the schema>/schema.pbtxt`.
+    """
     from google.protobuf import text_format
 
+    text = text_format.MessageToString(curated_schema(settings, bars))
+    path = os.path.join(directory, hashlib.sha256(text.encode()).hexdigest()[:16], "schema.pbtxt")
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    text = text_format.MessageToString(curated_schema(settings))
     with open(path, "w", encoding="utf-8") as file:
         file.write(text)
+    return path
+
+
+def _compare_drift(schema: schema_pb2.Schema, settings: FeatureSettings, bars: BadDaySettings) -> None:
+    kinds = baseline.compared(settings, "items") | baseline.compared(settings, "train")
+    for feature in schema.feature:
+        kind = kinds.get(feature.name)
+        if kind == "number":
+            feature.drift_comparator.jensen_shannon_divergence.threshold = bars.max_number_drift
+        elif kind is not None:
+            feature.drift_comparator.infinity_norm.threshold = bars.max_category_drift
 
 
 class _Adder:

@@ -87,8 +87,11 @@ def plan_window(data: DataSettings, span: int = -1, previous: Previous | None = 
         known: tuple[int, ...] = ()
     else:
         late_from, known = previous.trained_until, previous.spans
+        oldest = min(known, default=-1)  # what lies before a first run's window never becomes new
         targets = [
-            s for s in usable if s not in known or datasets.time_range(data.dataset, s)[1] >= late_from
+            s
+            for s in usable
+            if s > oldest and (s not in known or datasets.time_range(data.dataset, s)[1] >= late_from)
         ]
     window = usable[-data.window_spans :] if data.anchor_share or data.replay_share else []
     first = min((usable.index(span) for span in (*targets, *window)), default=len(usable) - 1)

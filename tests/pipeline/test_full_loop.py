@@ -7,12 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.due import NothingDue
 from pipeline.evaluate import evaluate
 from pipeline.gate_report import read_report
 from pipeline.history import history
+from pipeline.local_runner import run_locally
 from serving.bundle import read_manifest, verify_bundle, versions
 from serving.client import RetrievalClient, wait_until_available
 from serving.metrics import METRICS
+from serving.write_bundle import BASELINE
+from tests.pipeline.days import next_week
+from transform.baseline import read_baseline
 from transform.errors import TandemError
 
 COMPONENTS = [
@@ -80,6 +85,7 @@ def test_every_component_ran_and_says_what_came_out(loop):
     outcome = {row.component: row.outcome for row in loop.first.rows}
     assert outcome["PreviousPush"] == "no push yet: bootstrap"
     assert "from scratch" in outcome["Trainer"]
+    assert outcome["StrictExampleValidator"] == "no anomalies; nothing to compare with"
     assert outcome["Pusher"] == f"version {loop.first.version} pushed"
 
 
@@ -92,6 +98,7 @@ def test_second_push_warm_starts_from_the_first_and_learns_only_what_is_new(loop
     assert max(second.spans) == 3
     outcome = {row.component: row.outcome for row in loop.second.rows}
     assert "warm start, 20 steps" in outcome["Trainer"]
+    assert outcome["StrictExampleValidator"] == "no anomalies", "held against the first push"
     meta = json.loads(Path(loop.second.uris["InteractionGen"]["examples"], "interactions.json").read_text())
     assert meta["train_from"] == first.trained_until, "targets start where the first push stopped"
 
@@ -103,6 +110,40 @@ def test_pushed_bundle_is_whole_and_carries_its_metrics(loop):
     assert manifest.dimension == 16
     assert 0 < manifest.metrics["view:all"]["recall_at_10"] <= 1
     assert os.path.isdir(os.path.join(directory, manifest.training_state))
+    assert sorted(read_baseline(os.path.join(directory, BASELINE)).spans) == [1, 2, 3]
+    assert {f"{BASELINE}/{name}" for name in ("train.pb", "eval.pb", "items.pb", "spans.json")} <= set(
+        manifest.files
+    )
+
+
+def test_the_same_span_again_is_recognised_and_changes_nothing(loop):
+    before = versions(loop.settings.paths.push_dir)
+    logs = os.listdir(os.path.join(loop.settings.paths.pipeline_root, "logs"))
+    for span in (-1, 2, 3):
+        with pytest.raises(NothingDue, match=f"version {loop.second.version} has learnt span"):
+            run_locally(loop.settings, span=span)
+    assert versions(loop.settings.paths.push_dir) == before
+    assert os.listdir(os.path.join(loop.settings.paths.pipeline_root, "logs")) == logs
+
+
+def test_a_bad_day_stops_the_run_before_anything_is_trained(loop, tmp_path):
+    shop = next_week(
+        loop.settings.data.dataset,
+        tmp_path / "shop",
+        items=lambda table: table.assign(price=table["price"] * 100),
+    )
+    settings = loop.settings.model_copy(
+        update={
+            "data": loop.settings.data.model_copy(update={"dataset": str(shop)}),
+            "paths": loop.settings.paths.model_copy(update={"pipeline_root": str(tmp_path / "pipeline")}),
+        }
+    )
+    with pytest.raises(
+        TandemError, match="StrictExampleValidator stopped the run: .* drift:price .*Nothing was pushed"
+    ):
+        run_locally(settings)
+    assert not (tmp_path / "pipeline" / "Transform").exists()
+    assert versions(loop.settings.paths.push_dir) == [loop.first.version, loop.second.version]
 
 
 def test_evaluate_reports_the_figures_of_the_manifest_beside_baselines(loop):

@@ -1,5 +1,9 @@
 """One run at a time; going back."""
 
+import os
+import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +12,8 @@ from pipeline.lock import only_run
 from pipeline.rollback import rollback
 from serving.bundle import publish, seal, verify_bundle, versions
 from transform.errors import TandemError
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -56,3 +62,21 @@ def test_rollback_to_a_damaged_version_is_refused(push_dir):
     with pytest.raises(TandemError, match="damaged"):
         rollback(push_dir)
     assert versions(push_dir) == [5, 6]
+
+
+def test_full_disk_leaves_nothing_half_done_and_the_same_command_succeeds_later(push_dir):
+    """A write past the limit of a process fails as on a full disk."""
+    before = sorted(os.listdir(push_dir))
+    command = [sys.executable, "-m", "pipeline.cli", "rollback", "--push-dir", push_dir]
+
+    def full():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))
+
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, preexec_fn=full)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1 and "with room for it" in done.stderr, done.stderr
+    assert sorted(os.listdir(push_dir)) == sorted({*before, ".run.lock", ".publish.lock"})
+    assert versions(push_dir) == [5, 6]
+
+    subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+    verify_bundle(f"{push_dir}/{versions(push_dir)[2]}")

@@ -5,10 +5,14 @@ from pathlib import Path
 
 import apache_beam as beam
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
+import tensorflow_data_validation as tfdv
+import tfx
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from tensorflow_data_validation.statistics import stats_impl
 from tensorflow_serving.apis import prediction_log_pb2
 from tfx.types import standard_artifacts
 
@@ -19,11 +23,13 @@ from serving.index import SCANN_DIR, load_index
 from serving.op_check import check_ops
 from serving.settings import IndexSettings
 from serving.warmup import WARMUP_REQUESTS
-from serving.write_bundle import ITEMS, TRAINING_STATE, Catalogue, write_bundle
+from serving.write_bundle import BASELINE, ITEMS, TRAINING_STATE, Catalogue, write_bundle
 from tests.serving.conftest import FEATURES, Shop, load_model
+from transform.baseline import read_baseline
 from transform.errors import TandemError
 from transform.features import query_inputs
 from transform.settings import FeatureSettings
+from transform.span_counts import SpanCount
 
 
 def write_items(directory: Path, items: dict[str, np.ndarray], order: np.ndarray) -> None:
@@ -42,11 +48,29 @@ def write_items(directory: Path, items: dict[str, np.ndarray], order: np.ndarray
                 writer.write(example.SerializeToString())
 
 
+def statistics_of(root: Path) -> standard_artifacts.ExampleStatistics:
+    """Prices in split items, queries and user ids in the others, as StatisticsGen writes them."""
+    artifact = standard_artifacts.ExampleStatistics()
+    artifact.uri, artifact.split_names = str(root), '["train", "eval", "items"]'
+    artifact.set_string_custom_property("tfx_version", tfx.__version__)
+    for split in ("train", "eval", "items"):
+        values = {"price": pa.array([[1.0], [2.0]])}
+        if split != "items":
+            values = {"query": pa.array([[b"red mug"], None]), "user_id": pa.array([[b"ada"], [b"bob"]])}
+        batch = pa.RecordBatch.from_arrays(list(values.values()), list(values))
+        statistics = stats_impl.generate_statistics_in_memory(batch, tfdv.StatsOptions())
+        path = root / f"Split-{split}" / "FeatureStats.pb"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(statistics.SerializeToString())
+    return artifact
+
+
 def run_indexer(shop: Shop, root: Path, order: np.ndarray, features: FeatureSettings = FEATURES):
     examples = standard_artifacts.Examples()
     examples.uri, examples.split_names = str(root / "examples"), '["train", "eval", "items"]'
     write_items(root / "examples" / "Split-items", shop.items, order)
-    about = {"spans": [3, 4], "trained_until": 1700000000}
+    counts = {"4": {"events": 9, "top_item": "sku-1", "top_item_events": 3}}
+    about = {"spans": [3, 4], "trained_until": 1700000000, "span_counts": counts}
     (root / "examples" / "interactions.json").write_text(json.dumps(about))
     model = standard_artifacts.Model()
     model.uri = str(root / "model")
@@ -60,6 +84,7 @@ def run_indexer(shop: Shop, root: Path, order: np.ndarray, features: FeatureSett
     CatalogIndexer.test_call(
         model=model,
         examples=examples,
+        statistics=statistics_of(root / "statistics"),
         bundle=bundle,
         features=features.model_dump_json(),
         index=IndexSettings(k=20, reorder=60).model_dump_json(),
@@ -78,7 +103,7 @@ def test_every_item_is_embedded_once_and_found_again(shop: Shop, tmp_path: Path)
     assert manifest.training_state == TRAINING_STATE
     assert (path / TRAINING_STATE / "step.json").is_file()
     assert bundle.get_int_custom_property("item_count") == 60
-    assert not (tmp_path / "bundle" / "embedded").exists()
+    assert [child.name for child in (tmp_path / "bundle").iterdir()] == ["Format-Serving"]
     check_ops(str(path))
 
     model = tf.saved_model.load(str(path))
@@ -104,6 +129,24 @@ def test_warmup_requests_are_what_tensorflow_serving_reads(shop: Shop) -> None:
         shapes.append(tuple(inputs["history_item_ids"].shape))
         assert signature(**inputs)["item_ids"].shape == (shapes[-1][0], 20)
     assert shapes == [(1, 0), (1, 8), (8, 8), (32, 32)]
+
+
+def test_bundle_says_what_its_data_was_like_and_gives_no_query_or_user_away(
+    shop: Shop, tmp_path: Path
+) -> None:
+    run_indexer(shop, tmp_path, np.arange(60))
+    directory = tmp_path / "bundle" / "Format-Serving" / BASELINE
+    baseline = read_baseline(directory)
+    assert baseline.spans == {4: SpanCount(9, "sku-1", 3)}
+    (price,) = baseline.statistics["items"].datasets[0].features
+    assert (price.path.step[0], price.num_stats.mean) == ("price", 1.5)
+    there = {f.path.step[0]: f.string_stats for f in baseline.statistics["train"].datasets[0].features}
+    assert {name: stats.common_stats.num_non_missing for name, stats in there.items()} == {
+        "query": 1,
+        "user_id": 2,
+    }
+    stored = (directory / "train.pb").read_bytes()
+    assert b"red mug" not in stored and b"ada" not in stored
 
 
 def test_item_there_twice_stops_the_run(shop: Shop, tmp_path: Path) -> None:

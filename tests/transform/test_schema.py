@@ -8,6 +8,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 
 from tests.transform.conftest import SHOP_FEATURES
 from tests.transform.read_split import read_split
+from transform.bad_day_settings import BadDaySettings
 from transform.features import SPLITS, raw_feature_spec
 from transform.schema import curated_schema, write_schema
 
@@ -74,8 +75,24 @@ def test_the_schema_and_the_parsing_spec_name_the_same_features():
         assert named == set(raw_feature_spec(SHOP_FEATURES, split))
 
 
-def test_the_schema_survives_being_written(tmp_path):
-    write_schema(SHOP_FEATURES, str(tmp_path / "made" / "schema.pbtxt"))
-    read = tfdv.load_schema_text(str(tmp_path / "made" / "schema.pbtxt"))
+def test_the_schema_survives_being_written_under_a_name_of_its_content(tmp_path):
+    path = write_schema(SHOP_FEATURES, str(tmp_path / "made"))
+    read = tfdv.load_schema_text(path)
     assert isinstance(read, schema_pb2.Schema)
     assert read == curated_schema(SHOP_FEATURES)
+    assert write_schema(SHOP_FEATURES, str(tmp_path / "made")) == path
+    assert write_schema(SHOP_FEATURES, str(tmp_path / "made"), BadDaySettings(max_number_drift=0.5)) != path
+
+
+def test_declared_features_and_no_others_have_a_drift_comparator():
+    schema = curated_schema(SHOP_FEATURES, BadDaySettings(max_category_drift=0.2, max_number_drift=0.4))
+    bars = {
+        feature.name: (
+            feature.drift_comparator.infinity_norm.threshold,
+            feature.drift_comparator.jensen_shannon_divergence.threshold,
+        )
+        for feature in schema.feature
+        if feature.HasField("drift_comparator")
+    }
+    categories, numbers = ("category", "brand", "segment", "device"), ("price", "household")
+    assert bars == {**dict.fromkeys(categories, (0.2, 0.0)), **dict.fromkeys(numbers, (0.0, 0.4))}
