@@ -144,7 +144,7 @@ def _before_the_cut(
             timestamp,
             query,
             (cut - timestamp) / _DAY,
-            any(event.item_class == "tail" for event in members),
+            sum(event.item_class == "tail" for event in members) / len(members),
             cut,
         ):
             yield _training(user_id, ordered, times, members, REPLAY, rules)

@@ -11,7 +11,7 @@ class Sampling(NamedTuple):
       anchor_share: share of all requests that no run ever learns from.
       replay_share: chance of a request of the newest older moment to be learnt again.
       replay_half_life_days: after so many days the chance is half as large.
-      replay_rare_factor: times the chance, at most 1, of a request that led to a tail item.
+      replay_rare_factor: times the chance, at most 1, of a request all of whose targets are tail items.
     """
 
     anchor_share: float = 0.0
@@ -24,19 +24,18 @@ class Sampling(NamedTuple):
         return _chance("anchor", user_id, timestamp, query) < self.anchor_share
 
     def is_replayed(
-        self, user_id: str, timestamp: float, query: str, age_days: float, rare: bool, cut: float
+        self, user_id: str, timestamp: float, query: str, age_days: float, tail_share: float, cut: float
     ) -> bool:
         """Whether a run learns an older request again; each run draws anew.
 
         Args:
           user_id, timestamp, query: the request.
           age_days: how long before the run's newest learnt moment it was.
-          rare: whether it led to a tail item.
+          tail_share: share of its targets that are tail items.
           cut: the run's cut, in seconds UTC, which names the draw.
         """
         chance = self.replay_share * 0.5 ** (age_days / self.replay_half_life_days)
-        if rare:
-            chance *= self.replay_rare_factor
+        chance *= 1.0 + (self.replay_rare_factor - 1.0) * tail_share
         return _chance(f"replay {cut}", user_id, timestamp, query) < chance
 
 

@@ -177,7 +177,7 @@ class DataSettings(BaseModel):
         description="Newest days held out of training for evaluation; a week covers every weekday.",
     )
     replay_share: float = Field(
-        default=0.25,
+        default=0.15,
         ge=0,
         le=1,
         description="Share of the window's requests that a warm start learns again, for those just before the new ones;"
@@ -191,7 +191,8 @@ class DataSettings(BaseModel):
     replay_rare_factor: float = Field(
         default=4,
         ge=1,
-        description="Times as likely to be learnt again if the request led to a tail item, which has few others.",
+        description="Times as likely to be learnt again if all that a request led to is tail items, which have few"
+        " others; in proportion where some are.",
     )
     anchor_share: float = Field(
         default=0.02,

@@ -18,14 +18,15 @@ def share(test):
 def test_shares_are_as_declared():
     sampling = Sampling(0.1, 0.4, 10.0, 2.0)
 
-    def replayed(days, rare=False, cut=5.0):
-        return lambda user: sampling.is_replayed(user, 1.5, "", days, rare, cut)
+    def replayed(days, tail_share=0.0, cut=5.0):
+        return lambda user: sampling.is_replayed(user, 1.5, "", days, tail_share, cut)
 
     assert share(lambda user: sampling.is_anchor(user, 1.5, "")) == pytest.approx(0.1, abs=0.01)
     assert share(replayed(0.0)) == pytest.approx(0.4, abs=0.015)
     assert share(replayed(10.0)) == pytest.approx(0.2, abs=0.015)
     assert share(replayed(20.0)) == pytest.approx(0.1, abs=0.015)
-    assert share(replayed(10.0, rare=True)) == pytest.approx(0.4, abs=0.015)
+    assert share(replayed(10.0, tail_share=1.0)) == pytest.approx(0.4, abs=0.015)
+    assert share(replayed(10.0, tail_share=0.5)) == pytest.approx(0.3, abs=0.015)
     again, other = replayed(0.0), replayed(0.0, cut=6.0)
     # The next run draws anew: both keep 0.4 * 0.4 of them, and not the same 0.4.
     assert share(lambda user: again(user) and other(user)) == pytest.approx(0.16, abs=0.015)
