@@ -49,11 +49,12 @@ def compile_model(model: TwoTower, settings: TrainingSettings, policy: str, step
       settings: learning rates.
       policy: Keras dtype policy.
       steps: of this run, over which the rate falls.
-      start: optimizer steps of the runs before.
+      start: optimizer steps of the runs before; above 0, this is a warm start.
     """
-    scale = settings.encoder_learning_rate / settings.learning_rate if settings.learning_rate else 0.0
+    rate = settings.warm_start_learning_rate if start else settings.learning_rate
+    scale = settings.encoder_learning_rate / rate if rate else 0.0
     optimizer = RowAdam(
-        RunDecay(settings.learning_rate, steps, start),
+        RunDecay(rate, steps, start),
         encoder_scale=scale,
         encoder_variables=model.encoder.trainable_variables,
     )

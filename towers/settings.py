@@ -113,6 +113,11 @@ class TrainingSettings(BaseModel):
     learning_rate: float = Field(
         default=0.005, ge=0, description="Step size of Adam for everything but the encoder."
     )
+    warm_start_learning_rate: float = Field(
+        default=0.002,
+        ge=0,
+        description="The same in a run that starts from a previous push: what is learnt already needs smaller steps.",
+    )
     encoder_learning_rate: float = Field(
         default=2e-5,
         ge=0,

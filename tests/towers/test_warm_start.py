@@ -17,7 +17,7 @@ from towers.state import carry_state
 from towers.vocabulary import Vocabulary
 
 SETTINGS = ModelSettings(dimension=8, made_up_queries=0.0)
-STILL = TrainingSettings(learning_rate=0.0, encoder_learning_rate=0.0)
+STILL = TrainingSettings(warm_start_learning_rate=0.0, encoder_learning_rate=0.0)
 BEFORE = [f"i{n}" for n in range(shop.ITEMS)]
 # Reversed, two items gone, three new ones among the others.
 AFTER = ["new0", *reversed(BEFORE[2:30]), "new1", "new2", *BEFORE[30:]]
