@@ -34,7 +34,7 @@ def mini_profile(root, **changes):
         "features": {"history_length": 20, "query_tokens": 8, "item_tokens": 16},
         "encoder": {"preset": str(root / "encoder")},
         "model": {"dimension": 16},
-        "training": {"batch_size": 64, "steps": 60, "warm_start_steps": 20, "replicas": 2},
+        "training": {"batch_size": 64, "steps": 60, "warm_start_steps": 20, "max_epochs": 4, "replicas": 2},
         "index": {"k": 20, "brute_force_below": 0, "leaves": 4, "searched_share": 1.0, "reorder": 60},
         "gates": [
             {"metric": "recall_at_10", "at_least": 0.01, "lose_at_most": 0.5, "reason": "not broken"},

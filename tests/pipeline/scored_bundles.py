@@ -10,6 +10,7 @@ from tfx.types import standard_artifacts
 
 from serving.bundle import seal
 from serving.metrics import METRICS
+from serving.write_bundle import TRAINING_STATE
 
 
 class _Scores(tf.Module):
@@ -37,7 +38,17 @@ def write_bundle(uri, column, *, spans=(1,), item_ids=("a",), item_vectors=((1.0
     directory = Path(uri, "Format-Serving")
     model = _Scores(column, list(item_ids), list(item_vectors))
     tf.saved_model.save(model, str(directory), signatures={"evaluate": model.evaluate})
-    seal(directory, item_count=len(item_ids), dimension=2, k=1, spans=spans, trained_until=float(max(spans)))
+    (directory / TRAINING_STATE).mkdir(parents=True)
+    (directory / TRAINING_STATE / "state.json").write_text("{}")
+    seal(
+        directory,
+        item_count=len(item_ids),
+        dimension=2,
+        k=1,
+        spans=spans,
+        trained_until=float(max(spans)),
+        training_state=TRAINING_STATE,
+    )
     return artifact(standard_artifacts.Model, uri)
 
 
