@@ -2,32 +2,20 @@
 
 import argparse
 import copy
-import json
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import yaml
-from kubernetes import client
 
 from pipeline import cli
 from serving import check_health
 from serving.server_options import ServerOptions
+from tests.kubeflow.kubernetes_schema import as_sent, deserialised, model_of, problems
 
 FOLDER = Path(__file__).parents[2] / "kubeflow" / "serving"
 README = (FOLDER / "README.md").read_text()
-# What holds no other model, as the client writes types.
-PLAIN = {
-    "str": str,
-    "int": int,
-    "bool": bool,
-    "float": (int, float),
-    "object": object,
-    "datetime": str,
-    "IntOrString": (int, str),
-}
-API = client.ApiClient()
 
 
 def documents(name: str) -> list[dict[str, Any]]:
@@ -42,52 +30,6 @@ def everything() -> list[Any]:
     ]
 
 
-def model_of(document: dict[str, Any]) -> str:
-    """("apps/v1", "Deployment") -> "V1Deployment", as the client names its models."""
-    return document["apiVersion"].split("/")[-1].capitalize() + document["kind"]
-
-
-def problems(value: Any, kind: str, where: str) -> list[str]:
-    """What of a document the Kubernetes API does not know, by path: fields that are not there, values of another type."""
-    if found := re.fullmatch(r"list\[(.*)\]", kind):
-        if not isinstance(value, list):
-            return [f"{where}: {value!r} is no list"]
-        return [p for n, one in enumerate(value) for p in problems(one, found[1], f"{where}[{n}]")]
-    if found := re.fullmatch(r"dict\(str, (.*)\)", kind):
-        if not isinstance(value, dict):
-            return [f"{where}: {value!r} is no mapping"]
-        return [p for key, one in value.items() for p in problems(one, found[1], f"{where}.{key}")]
-    if kind in PLAIN:
-        is_flag_as_number = isinstance(value, bool) and kind not in ("bool", "object")
-        return (
-            []
-            if isinstance(value, PLAIN[kind]) and not is_flag_as_number
-            else [f"{where}: {value!r} is no {kind}"]
-        )
-    model = getattr(client, kind)
-    if not isinstance(value, dict):
-        return [f"{where}: {value!r} is no {kind}"]
-    attributes = {written: name for name, written in model.attribute_map.items()}
-    return [
-        problem
-        for key, one in value.items()
-        for problem in (
-            problems(one, model.openapi_types[attributes[key]], f"{where}.{key}")
-            if key in attributes
-            else [f"{where}.{key}: {kind} has no such field"]
-        )
-    ]
-
-
-class _Response(NamedTuple):
-    data: str
-
-
-def deserialised(value: Any, kind: str) -> Any:
-    """As the client reads what a cluster sends; a required field that is missing is a ValueError."""
-    return API.deserialize(_Response(json.dumps(value)), kind)
-
-
 @pytest.mark.parametrize("document", everything())
 def test_every_object_is_what_the_kubernetes_api_knows(document: dict[str, Any]) -> None:
     kind = model_of(document)
@@ -95,7 +37,7 @@ def test_every_object_is_what_the_kubernetes_api_knows(document: dict[str, Any])
     read = deserialised(document, kind)
     assert read.metadata.name == document["metadata"]["name"]
     # Nothing was lost on the way: what the client would send is what is written.
-    assert API.sanitize_for_serialization(read) == document
+    assert as_sent(read) == document
 
 
 @pytest.mark.parametrize("kind", ["V1Probe", "V2MetricSpec"])
@@ -104,7 +46,7 @@ def test_what_the_readme_offers_instead_is_what_the_kubernetes_api_knows(kind: s
     assert found
     piece = yaml.safe_load(found[1])
     assert problems(piece, kind, kind) == []
-    assert API.sanitize_for_serialization(deserialised(piece, kind)) == piece
+    assert as_sent(deserialised(piece, kind)) == piece
 
 
 def test_a_field_that_is_not_there_is_found_and_so_is_a_wrong_type_and_a_missing_field() -> None:
