@@ -1,6 +1,7 @@
 """The `tandem` command: parses words, loads settings and calls the function that does the work."""
 
 import argparse
+import gc
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
@@ -43,6 +44,8 @@ def main(
     except KeyboardInterrupt:
         print("tandem: interrupted; the same command goes on from here.", file=sys.stderr)
         return 130
+    finally:
+        gc.collect()  # TensorFlow's functions cannot be freed once its modules are gone, and say so at length
 
 
 def _parser(more_commands: Iterable[AddCommands]) -> argparse.ArgumentParser:

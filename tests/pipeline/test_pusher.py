@@ -1,6 +1,7 @@
 """From scores to the push directory: what the gates refuse is not pushed, and the last push serves on."""
 
 import json
+import logging
 from pathlib import Path
 from typing import NamedTuple
 
@@ -140,7 +141,10 @@ def test_index_that_lost_its_recall_is_refused_whatever_the_gates_say(shop):
     assert versions(shop.push_dir) == []
 
 
-def test_push_stands_even_where_its_line_cannot_be_written(shop, caplog):
+def test_push_stands_even_where_its_line_cannot_be_written(shop, caplog, monkeypatch):
+    ours = logging.getLogger("tandem")  # as it is in a process of its own, whatever ran in this one before
+    monkeypatch.setattr(ours, "handlers", [])
+    monkeypatch.setattr(ours, "propagate", True)
     Path(shop.push_dir, push_log.LOG).mkdir()
     with pytest.raises(TandemError, match=r"history.jsonl cannot be read"):
         shop.push("first")  # pushes, then reads the log

@@ -183,7 +183,7 @@ def test_catalogue_texts_are_encoded_once_each_whatever_the_order(preset):
         encoder, tokens, batch_tokens=40, progress=lambda n, total: done.append((n, total))
     )
     np.testing.assert_allclose(vectors, np.asarray(encoder(tokens)), atol=1e-5)
-    assert done[-1][0] == done[-1][1] == len(np.unique(tokens, axis=0))
+    assert done[-1][0] == done[-1][1] == len(np.unique(tokens, axis=0)) - 1  # one row has no text
     assert not vectors[3].any()
 
 
