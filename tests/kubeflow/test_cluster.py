@@ -195,9 +195,6 @@ def test_host_that_is_not_there(file, capsys):
         host = f"http://127.0.0.1:{free.getsockname()[1]}"
     line = refused(capsys, "submit", file, "--host", host)
     assert "is not reachable" in line and "port-forward" in line
-    assert "is not reachable" in refused(
-        capsys, "schedule", "--list", "--host", "http://no-such-host.invalid"
-    )
     assert "is no URL" in refused(capsys, "submit", file, "--host", "localhost:8888")
 
 
