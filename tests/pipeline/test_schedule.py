@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,10 @@ def schedule(learnt):
     process = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1
     )
+    too_long = threading.Timer(120, process.kill)  # then what is waited for does not come, and reading ends
+    too_long.start()
     yield process
+    too_long.cancel()
     if process.poll() is None:
         process.kill()
         process.communicate()
