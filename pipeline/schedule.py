@@ -47,7 +47,8 @@ def schedule(cron: str, retrain: Sequence[str], name: str) -> None:
     )
     scheduler.start()
     logger.info("%s is retrained at %r, next at %s", name, cron, job.next_run_time)
-    stopping.wait()
+    while not stopping.wait(1.0):
+        pass  # a signal that the system gave to another thread is heard when this one wakes
     logger.info("stopping; a run that is going is waited for")
     scheduler.shutdown(wait=True)
 
