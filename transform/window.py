@@ -91,7 +91,7 @@ def plan_window(data: DataSettings, span: int = -1, previous: Previous | None = 
         targets = [
             s
             for s in usable
-            if s > oldest and (s not in known or datasets.time_range(data.dataset, s)[1] >= late_from)
+            if s >= oldest and (s not in known or datasets.time_range(data.dataset, s)[1] >= late_from)
         ]
     window = usable[-data.window_spans :] if data.anchor_share or data.replay_share else []
     first = min((usable.index(span) for span in (*targets, *window)), default=len(usable) - 1)

@@ -23,7 +23,7 @@ def test_what_lies_before_the_first_window_never_becomes_new(shop):
 
 def test_a_span_that_came_late_is_new_whatever_its_times(shop):
     whole = plan(shop, None)
-    late = plan(shop, Previous(1, whole.until, (1, 3)))
+    late = plan(shop, Previous(1, whole.until + 1.0, (1, 3)))
     assert late.target_spans == (2,)
     assert late.role(2, whole.cut - 10 * 86400.0) == "new"
     assert late.role(1, whole.cut - 20 * 86400.0) == "old"
