@@ -16,7 +16,7 @@ setup(
         "kubeflow": ["profiles/*.yaml"],
     },
     entry_points={
-        "console_scripts": ["tandem = pipeline.cli:main"],
+        "console_scripts": ["tandem = pipeline.cli:run"],
         "tandem.commands": ["kubeflow = kubeflow.commands:add_commands"],
     },
     # Ranges are what the code is written for; requirements.lock holds the one set that is tested.

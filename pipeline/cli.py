@@ -1,7 +1,6 @@
 """The `tandem` command: parses words, loads settings and calls the function that does the work."""
 
 import argparse
-import gc
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
@@ -44,8 +43,14 @@ def main(
     except KeyboardInterrupt:
         print("tandem: interrupted; the same command goes on from here.", file=sys.stderr)
         return 130
-    finally:
-        gc.collect()  # TensorFlow's functions cannot be freed once its modules are gone, and say so at length
+
+
+def run() -> None:
+    """The console command: ends the process with what `main` returns."""
+    status = main()
+    # TensorFlow frees its functions after its own modules and says so, a screen long; nothing of ours runs any more.
+    sys.unraisablehook = lambda _: None
+    sys.exit(status)
 
 
 def _parser(more_commands: Iterable[AddCommands]) -> argparse.ArgumentParser:
@@ -250,4 +255,4 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()
