@@ -1,12 +1,11 @@
 """What a cluster gives each step: image, resources, retries, volumes, secrets; loaded from a YAML file of its own."""
 
-import difflib
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from pipeline.settings_file import one_line, read_mapping
 from transform.errors import TandemError
 
 _ABSOLUTE = r"^/[^\s]*$"
@@ -109,7 +108,7 @@ class ClusterSettings(BaseModel):
             try:
                 self.step(component)
             except ValidationError as error:
-                raise ValueError(f"steps.{component}: {_one_line(error, Step)}") from error
+                raise ValueError(f"steps.{component}: {one_line(error, Step)}") from error
         mounts = [volume.mount.rstrip("/") for volume in self.defaults.volumes]
         for name, path in self.paths.model_dump().items():
             if not any(path == mount or path.startswith(f"{mount}/") for mount in mounts):
@@ -130,40 +129,8 @@ def load_cluster(file: str | Path) -> ClusterSettings:
     Raises:
       TandemError: the file is missing, is no YAML mapping, or holds a wrong key or value; the message names the key.
     """
-    path = Path(file)
-    if not path.is_file():
-        raise TandemError(
-            f"cluster file {str(path)!r} does not exist; expected a YAML file such as kubeflow/profiles/cluster.yaml."
-        )
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise TandemError(
-            f"cluster file {str(path)!r} is not valid YAML: {' '.join(str(error).split())}"
-        ) from error
-    if not isinstance(tree, dict):
-        raise TandemError(
-            f"cluster file {str(path)!r} holds {type(tree).__name__}, expected a mapping such as 'image:'."
-        )
+    tree = read_mapping(file, "cluster file", "kubeflow/profiles/cluster.yaml", "image")
     try:
         return ClusterSettings.model_validate(tree)
     except ValidationError as error:
-        raise TandemError(f"cluster file {str(path)!r}: {_one_line(error, ClusterSettings)}") from error
-
-
-def _one_line(error: ValidationError, model: type[BaseModel]) -> str:
-    problems = []
-    for problem in error.errors():
-        key = ".".join(str(part) for part in problem["loc"])
-        if problem["type"] == "extra_forbidden":
-            known = sorted({*model.model_fields, *Step.model_fields, *ClusterPaths.model_fields})
-            close = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else f"; expected one of {', '.join(known)}"
-            problems.append(f"unknown setting {key!r}{hint}")
-        elif problem["type"] == "missing":
-            problems.append(f"setting {key!r} is missing")
-        elif problem["type"] == "value_error":
-            problems.append(problem["msg"].removeprefix("Value error, "))
-        else:
-            problems.append(f"setting {key!r}: {problem['msg']}, received {problem['input']!r}")
-    return "; ".join(problems)
+        raise TandemError(f"cluster file {str(file)!r}: {one_line(error, ClusterSettings)}") from error

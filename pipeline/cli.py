@@ -48,8 +48,15 @@ def main(
 def run() -> None:
     """The console command: ends the process with what `main` returns."""
     status = main()
-    # TensorFlow frees its functions after its own modules and says so, a screen long; nothing of ours runs any more.
-    sys.unraisablehook = lambda _: None
+    show = sys.unraisablehook
+
+    def show_all_but_tensorflows_end(problem: "sys.UnraisableHookArgs") -> None:
+        if getattr(problem.object, "__qualname__", "") != "AtomicFunction.__del__":
+            show(problem)
+
+    # Beam and TFMA hold the last model they loaded until the process ends; TensorFlow then frees its functions after its
+    # own modules and says so for each, a screen long.
+    sys.unraisablehook = show_all_but_tensorflows_end
     sys.exit(status)
 
 

@@ -1,12 +1,11 @@
 """The one typed, validated object that configures a pipeline, loaded from a YAML profile."""
 
-import difflib
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from pipeline.settings_file import one_line, read_mapping
 from serving.settings import IndexSettings
 from towers.settings import EncoderSettings, ModelSettings, TrainingSettings
 from transform.bad_day_settings import BadDaySettings
@@ -113,69 +112,17 @@ def load_settings(profile: str | Path, overrides: dict[str, Any] | None = None) 
     Raises:
       TandemError: the file is missing, is no YAML mapping, or holds a wrong key or value; the message names the key.
     """
-    path = Path(profile)
-    if not path.is_file():
-        raise TandemError(
-            f"profile {str(path)!r} does not exist; expected a YAML file, see pipeline/profiles/ for examples."
-        )
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise TandemError(
-            f"profile {str(path)!r} is not valid YAML: {' '.join(str(error).split())}"
-        ) from error
-    if not isinstance(tree, dict):
-        raise TandemError(
-            f"profile {str(path)!r} holds {type(tree).__name__}, expected a mapping of settings such as 'data:'."
-        )
+    tree = read_mapping(profile, "profile", "pipeline/profiles/demo.yaml", "data")
     for dotted, value in (overrides or {}).items():
         if value is not None:
             _put(tree, dotted.split("."), value)
     try:
         return Settings.model_validate(tree)
     except ValidationError as error:
-        raise TandemError(f"profile {str(path)!r}: {_one_line(error)}") from error
+        raise TandemError(f"profile {str(profile)!r}: {one_line(error, Settings)}") from error
 
 
 def _put(tree: dict[str, Any], keys: list[str], value: Any) -> None:
     for key in keys[:-1]:
         tree = tree.setdefault(key, {})
     tree[keys[-1]] = value
-
-
-def _one_line(error: ValidationError) -> str:
-    problems = []
-    for problem in error.errors():
-        location = [str(part) for part in problem["loc"]]
-        key = ".".join(location)
-        if problem["type"] == "extra_forbidden":
-            known = _known_keys(location[:-1])
-            close = difflib.get_close_matches(location[-1], known, n=1)
-            hint = (
-                f"; did you mean {close[0]!r}?"
-                if close
-                else f"; expected one of {', '.join(known)}"
-                if known
-                else ""
-            )
-            problems.append(f"unknown setting {key!r}{hint}")
-        elif problem["type"] == "missing":
-            problems.append(f"setting {key!r} is missing")
-        else:
-            received = repr(problem["input"])
-            shown = received if len(received) <= 80 else f"{received[:77]}..."
-            problems.append(f"setting {key!r}: {problem['msg']}, received {shown}")
-    return "; ".join(problems)
-
-
-def _known_keys(location: list[str]) -> list[str]:
-    model: Any = Settings
-    for part in location:
-        if part.isdigit():
-            continue
-        field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
-        if field is None:
-            return []
-        model = field.annotation
-        model = next((a for a in getattr(model, "__args__", ()) if hasattr(a, "model_fields")), model)
-    return sorted(model.model_fields) if hasattr(model, "model_fields") else []

@@ -100,7 +100,9 @@ class Batcher:
         except Exception:
             if len(batch.inputs) == 1:
                 raise
-            logger.warning("a batch of %d requests failed, each is answered alone", len(batch.inputs))
+            logger.warning(
+                "a batch of %d requests failed, each is answered alone", len(batch.inputs), exc_info=True
+            )
         finally:
             with self._lock:
                 self._close(batch)

@@ -48,14 +48,16 @@ def encode_texts(
 
     distinct, index = np.unique(tokens, axis=0, return_inverse=True)
     lengths = (distinct > 0).sum(axis=1)
-    order = np.flatnonzero(lengths)  # rows without a token stay 0
     vectors = np.zeros((len(distinct), encoder.dimension), np.float32)
+    new = []
+    for row in np.flatnonzero(lengths):  # rows without a token stay 0
+        vector = known(distinct[row])
+        if vector is None:
+            new.append(row)
+        else:
+            vectors[row] = vector
+    order = np.array(sorted(new, key=lengths.__getitem__), np.int64)
     encode = tf.function(encoder, input_signature=[tf.TensorSpec([None, None], tf.int32)], autograph=False)
-    there = [(row, vector) for row in order if (vector := known(distinct[row])) is not None]
-    for row, vector in there:
-        vectors[row] = vector
-    order = np.setdiff1d(order, [row for row, _ in there], assume_unique=True)
-    order = order[np.argsort(lengths[order], kind="stable")]
     start = 0
     while start < len(order):
         size = max(1, batch_tokens // int(lengths[order[start]]))

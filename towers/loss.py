@@ -26,9 +26,7 @@ class RetrievalLoss:
     """
 
     def __init__(self, temperature: float = 1.0) -> None:
-        self._task = tfrs.tasks.Retrieval(loss=self._summed_cross_entropy, temperature=temperature)
         self._temperature = temperature
-        self._bonus: Any = 0.0
         # The task asks for len(tf.shape(x)), which only AutoGraph understands, and Keras 3 switches AutoGraph off.
         # Converting this one function takes half a second; all that a tf.function would convert, ten.
         self._call = tf.autograph.to_graph(tfrs.tasks.Retrieval.call, recursive=False)
@@ -37,11 +35,15 @@ class RetrievalLoss:
     def _compute(self, queries: Any, candidates: Any, weights: Any, slots: Any, mask: Any, bonus: Any) -> Any:
         own = tf.eye(tf.shape(queries)[0], tf.shape(candidates)[0], dtype=tf.bool)
         slots = tf.where(own, 1.0, slots[tf.newaxis, :])
-        self._bonus = (
-            bonus / self._temperature
-        )  # the task knows inner products only; read while this is traced
+
+        # The task knows inner products only, so what comes on top is added in its loss; one task a trace.
+        @tf.autograph.experimental.do_not_convert
+        def summed_cross_entropy(y_true: Any, y_pred: Any, sample_weight: Any) -> Any:
+            logits = y_pred + bonus / self._temperature
+            return tf.reduce_sum(sample_weight * tf.nn.softmax_cross_entropy_with_logits(y_true, logits))
+
         return self._call(
-            self._task,
+            tfrs.tasks.Retrieval(loss=summed_cross_entropy, temperature=self._temperature),
             queries,
             candidates,
             sample_weight=weights,
@@ -50,12 +52,6 @@ class RetrievalLoss:
             compute_metrics=False,
             compute_batch_metrics=False,
         )
-
-    @tf.autograph.experimental.do_not_convert
-    def _summed_cross_entropy(self, y_true: Any, y_pred: Any, sample_weight: Any) -> Any:
-        """What the task takes for its loss: sum_p w_p * cross-entropy of row p."""
-        logits = y_pred + self._bonus
-        return tf.reduce_sum(sample_weight * tf.nn.softmax_cross_entropy_with_logits(y_true, logits))
 
     def __call__(self, queries: Any, candidates: Any, weights: Any, slots: Any, mask: Any, bonus: Any) -> Any:
         """Sums the loss over pairs.

@@ -123,7 +123,7 @@ def train(job: Job) -> dict[str, float]:
     previous = _previous_state(job, vocabularies)
     rows = vocabularies[ITEM_ID_VOCABULARY].rows
     requests = read_requests(job.train_files, job.features)
-    catalogue = _read_catalogue(job, rows, previous is not None)
+    catalogue, encoded = _read_catalogue(job, rows, previous is not None)
     logger.info("%d training requests, %d items", requests.size, rows - 1)
 
     with strategy.scope():
@@ -152,6 +152,7 @@ def train(job: Job) -> dict[str, float]:
         "warm_start": previous is not None,
         "steps": steps,
         "total_steps": start + steps,
+        "encoded_texts": encoded,
         "pairs_per_second": round(progress.pairs_per_second, 1),
         "loss": progress.loss,
         "precision": precision.policy,
@@ -174,16 +175,21 @@ def _previous_state(job: Job, vocabularies: dict[str, Vocabulary]) -> TrainingSt
     return carry_state(state, vocabularies)
 
 
-def _read_catalogue(job: Job, rows: int, is_warm: bool) -> Catalogue:
-    """Reads the items, and where the encoder will not change encodes the texts that the previous push has not."""
+def _read_catalogue(job: Job, rows: int, is_warm: bool) -> tuple[Catalogue, int]:
+    """Reads the items, and where the encoder will not change encodes the texts that the previous push has not.
+
+    Returns:
+      the catalogue, and how many texts were encoded.
+    """
     catalogue = read_catalogue(job.item_files, job.features, rows)
     if job.encoder.trainable != "frozen":
-        return catalogue
+        return catalogue, 0
     encoder = load_encoder(job.encoder, "float32")
-    seen = 0.0
+    seen, encoded = 0.0, 0
 
     def progress(done: int, total: int) -> None:
-        nonlocal seen
+        nonlocal seen, encoded
+        encoded = done
         if done == total or time.perf_counter() - seen > 5:
             seen = time.perf_counter()
             logger.info("encoded %d of %d new item texts", done, total)
@@ -192,7 +198,7 @@ def _read_catalogue(job: Job, rows: int, is_warm: bool) -> Catalogue:
     text = encode_texts(
         encoder, catalogue.tokens, progress=progress, known=lambda tokens: known.get(text_key(tokens))
     )
-    return catalogue._replace(text=text)
+    return catalogue._replace(text=text), encoded
 
 
 def _make_model(

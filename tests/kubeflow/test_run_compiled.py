@@ -219,9 +219,12 @@ def is_running(pid):
 
 
 def test_failed_step_is_not_cached(tmp_path):
-    spec = Spec().step("first", "import sys; sys.exit(1)", **CACHED)
+    ran = tmp_path / "ran"
+    spec = Spec().step("first", f"import sys; open({str(ran)!r}, 'a').write('x'); sys.exit(1)", **CACHED)
     failed(spec, tmp_path)
+    once = len(ran.read_text())
     failed(spec, tmp_path)
+    assert len(ran.read_text()) == 2 * once > 0
 
 
 def test_exit_step_runs_after_a_failure_and_is_told_which_step_it_was(tmp_path):

@@ -40,10 +40,13 @@ def test_file_that_is_not_there(tmp_path):
     assert "does not exist; expected a YAML file such as" in refused(tmp_path / "none.yaml")
 
 
-@pytest.mark.parametrize("text", ["a: [", "- a"])
-def test_file_that_is_no_mapping(tmp_path, text):
+@pytest.mark.parametrize(
+    "text, said",
+    [("a: [", "is not valid YAML: "), ("- a", "holds list, expected a mapping such as 'image:'")],
+)
+def test_file_that_is_no_mapping(tmp_path, text, said):
     (tmp_path / "c.yaml").write_text(text)
-    refused(tmp_path / "c.yaml")
+    assert said in refused(tmp_path / "c.yaml")
 
 
 @pytest.mark.parametrize(

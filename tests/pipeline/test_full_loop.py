@@ -4,8 +4,10 @@ import json
 import os
 from pathlib import Path
 
+import apache_beam as beam
 import numpy as np
 import pytest
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from pipeline.due import NothingDue
 from pipeline.evaluate import evaluate
@@ -14,6 +16,7 @@ from pipeline.history import history
 from pipeline.local_runner import run_locally
 from serving.bundle import read_manifest, verify_bundle, versions
 from serving.client import RetrievalClient, wait_until_available
+from serving.embed_items import embed_items, read_embedded_items
 from serving.metrics import METRICS
 from serving.write_bundle import BASELINE
 from tests.pipeline.days import next_week
@@ -89,7 +92,7 @@ def test_every_component_ran_and_says_what_came_out(loop):
     assert outcome["Pusher"] == f"version {loop.first.version} pushed"
 
 
-def test_second_push_warm_starts_from_the_first_and_learns_only_what_is_new(loop):
+def test_second_push_warm_starts_from_the_first_and_learns_what_is_new_and_some_again(loop):
     push_dir = loop.settings.paths.push_dir
     assert versions(push_dir) == [loop.first.version, loop.second.version]
     first, second = (read_manifest(os.path.join(push_dir, str(v))) for v in versions(push_dir))
@@ -100,7 +103,31 @@ def test_second_push_warm_starts_from_the_first_and_learns_only_what_is_new(loop
     assert "warm start, 20 steps" in outcome["Trainer"]
     assert outcome["StrictExampleValidator"] == "no anomalies", "held against the first push"
     meta = json.loads(Path(loop.second.uris["InteractionGen"]["examples"], "interactions.json").read_text())
-    assert meta["train_from"] == first.trained_until, "targets start where the first push stopped"
+    assert meta["train_from"] == first.trained_until, "new targets start where the first push stopped"
+    assert 0 < meta["counts"]["replayed_rows"] < meta["counts"]["train_rows"]
+
+
+def test_anchors_are_judged_by_the_gates_and_left_out_beside_baselines(loop):
+    anchors = read_report(loop.second.uris["Gatekeeper"]["blessing"]).views["anchor"]
+    meta = json.loads(Path(loop.second.uris["InteractionGen"]["examples"], "interactions.json").read_text())
+    assert anchors.rows == meta["counts"]["anchor_rows"] > 0
+    figures, _ = evaluate(loop.settings, [loop.second.version])
+    assert "anchor" not in {row.view for row in figures}
+
+
+def test_no_text_is_encoded_twice_and_kept_ones_give_the_same_vectors(loop):
+    models = [Path(run.uris["Trainer"]["model"]) for run in (loop.first, loop.second)]
+    first, second = (json.loads((m / "training_summary.json").read_text())["encoded_texts"] for m in models)
+    assert first > 0 == second
+    items = Path(loop.second.uris["InteractionGen"]["examples"], "Split-items")
+    vectors = []
+    for state in (str(models[1] / "training_state"), None):
+        out = items.parents[1] / f"embedded-{state is not None}"
+        out.mkdir()
+        pipeline = beam.Pipeline(runner=FnApiRunner())
+        embed_items(pipeline, f"{items}/*", str(models[1] / "Format-Serving"), str(out), state_dir=state)
+        vectors.append(read_embedded_items(str(out)).vectors)
+    np.testing.assert_allclose(vectors[0], vectors[1], atol=1e-5)
 
 
 def test_pushed_bundle_is_whole_and_carries_its_metrics(loop):

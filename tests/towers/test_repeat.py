@@ -137,6 +137,33 @@ def test_a_new_model_recommends_what_was_bought_and_needs_the_bonus_for_it(prese
     assert first_history_item_ranks(model).mean() > 15
 
 
+def bonus_gradient(preset, **settings):
+    """Largest slope of the loss by the bonus's weights, and what the towers made of one batch."""
+    model = shop.model(preset, trainable="frozen", history_dropout=0.0, item_id_dropout=0.0, **settings)
+    batch = {name: tf.constant(value) for name, value in next(shop.batches().stream()).items()}
+    with tf.GradientTape() as tape:
+        made = model(batch, training=True)
+        loss = model.compute_loss(batch, y_pred=made)
+    slope = tape.gradient(loss, model.repeat.log_weights.value)
+    return np.abs(tf.convert_to_tensor(slope)).max(), made, model, batch
+
+
+def test_a_made_up_query_comes_from_nobody_and_repeats_nothing(preset):
+    always, *_ = bonus_gradient(preset, made_up_queries=1 - 1e-9)
+    never, *_ = bonus_gradient(preset, made_up_queries=0.0)
+    assert always == 0.0 < never
+
+
+def test_hidden_types_and_ages_are_hidden_from_the_bonus_too(preset):
+    _, made, model, batch = bonus_gradient(preset, history_unknown=1 - 1e-9)
+    nothing = tf.zeros_like(batch["history_types"])
+    has_text = tf.reduce_any(batch["query_tokens"] > 0, axis=1)
+    unknown = model.repeat(batch["history_items"], nothing, nothing, has_text)
+    np.testing.assert_array_equal(made["entry_weights"], unknown)
+    _, known, *_ = bonus_gradient(preset, history_unknown=0.0)
+    assert np.abs(known["entry_weights"].numpy() - unknown.numpy()).max() > 0.1
+
+
 def test_training_learns_all_that_the_bonus_is_made_of(preset):
     model = shop.model(preset, trainable="frozen")
     before = [np.array(weight) for weight in model.repeat.trainable_variables]
