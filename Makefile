@@ -15,8 +15,8 @@ setup: $(INSTALLED)  ## Make .venv with Python 3.10, the pinned packages and the
 demo: $(INSTALLED)  ## Real data, train, push, a second week warm-started, serve, query (10 minutes)
 	@$(PY) -m pipeline.demo
 
-test: $(INSTALLED)  ## Run the tests, with a whole pipeline run on a mini shop among them
-	@$(PY) -m pytest
+test: $(INSTALLED)  ## Run the tests, with a whole pipeline run on a mini shop among them, two files at a time
+	@$(PY) -m pytest -n 2 --dist loadfile
 
 faults: $(INSTALLED)  ## Kill a run at every stage, fill its disk, start two at once (5 minutes)
 	@$(PY) -m pytest -m faults tests/faults

@@ -60,6 +60,7 @@ setup(
         "test": [
             "pytest>=8",
             "pytest-timeout>=2.3",
+            "pytest-xdist>=3.8",
             "hypothesis>=6.100",
             "ruff>=0.10",
             "mypy>=1.13",
