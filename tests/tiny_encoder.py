@@ -22,17 +22,8 @@ def vocabulary(words=None):
 
 def write_tiny_preset(directory, words=None, hidden=16, layers=2, seed=7):
     """Writes a KerasHub preset of a tiny BERT and its WordPiece tokenizer; returns the directory."""
-    import contextlib
-
     import keras_hub
 
-    from towers.precision import prepare_devices
-    from towers.settings import TrainingSettings
-    from transform.errors import TandemError
-
-    # The weights are the first thing that runs on TensorFlow in many tests; two devices can only be made before.
-    with contextlib.suppress(TandemError):
-        prepare_devices(TrainingSettings(replicas=2))
     tokens = vocabulary(words)
     backbone = keras_hub.models.BertBackbone(
         vocabulary_size=len(tokens),

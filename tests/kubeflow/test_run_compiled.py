@@ -16,7 +16,8 @@ from tests.kubeflow.specs import READ, WRITE, Spec
 from transform.errors import TandemError
 
 CACHED = {"cachingOptions": {"enableCache": True}}
-COPY = f"{READ} {WRITE}(open(e['inputs']['artifacts']['first']['artifacts'][0]['uri']).read() + '+')"
+FIRST = "e['inputs']['artifacts']['first']['artifacts'][0]"
+COPY = f"{READ} {WRITE}(open({FIRST}['uri']).read() + '+')"
 
 
 def run(spec, tmp_path, **parameters):
@@ -63,11 +64,7 @@ with open(e['outputs']['outputFile'], 'w') as f:
     json.dump({'artifacts': {'out': {'artifacts': [{'metadata': {'blessed': 1}}]}}}, f)
 """
     spec = Spec().step("first", READ + report)
-    spec.step(
-        "second",
-        f"{READ} {WRITE}(json.dumps(e['inputs']['artifacts']['first']['artifacts'][0]))",
-        inputs=["first"],
-    )
+    spec.step("second", f"{READ} {WRITE}(json.dumps({FIRST}))", inputs=["first"])
     results, _ = run(spec, tmp_path)
     given = json.loads(written(results["second"]))
     assert set(given) == {"name", "uri", "metadata"}
