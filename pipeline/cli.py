@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from importlib import metadata
 
+from pipeline.catalog_commands import add_catalog_commands
 from pipeline.run_commands import add_profile, add_run_commands, settings_of
 from transform.errors import TandemError
 from transform.runtime import prepare_environment
@@ -71,6 +72,7 @@ def _parser(more_commands: Iterable[AddCommands]) -> argparse.ArgumentParser:
     add_run_commands(commands)
 
     _add_serve(commands)
+    add_catalog_commands(commands)
 
     query = commands.add_parser(
         "query", help="ask a running server and print titles, scores, version, milliseconds"
@@ -177,6 +179,11 @@ def _add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="TensorFlow Serving's; requests are answered together",
     )
     serve.add_argument("--cache-mb", type=int, metavar="MB", help="cache of answers (default: none)")
+    serve.add_argument(
+        "--catalog-dir",
+        metavar="DIR",
+        help="log of catalogue changes (default: the push directory's name with -catalog, beside it)",
+    )
     serve.add_argument("--tls-cert", metavar="PEM", help="the server's certificate (default: no TLS)")
     serve.add_argument("--tls-key", metavar="PEM", help="its private key")
     serve.add_argument("--tls-client-ca", metavar="PEM", help="clients must show a certificate of this root")

@@ -22,7 +22,7 @@ class Role(enum.IntEnum):
 
 # Anyone may ask for health: the probes of an orchestrator have no token. The rest is for QUERY.
 _OPEN = ("/grpc.health.v1.Health/",)
-_ADMIN = ("/tensorflow.serving.ModelService/HandleReloadConfigRequest",)
+_ADMIN = ("/tensorflow.serving.ModelService/HandleReloadConfigRequest", "/tandem.Catalog/Apply")
 
 
 class Access:

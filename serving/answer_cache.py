@@ -1,4 +1,4 @@
-"""Answers that were given before, by version and request: the same question to the same bundle has one answer."""
+"""Answers that were given before, by version, state of its catalogue and request: the same question has one answer."""
 
 import collections
 import hashlib
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
 
-Key = tuple[int, bytes]
+Key = tuple[int, int, bytes]
 
 
 class AnswerCache:
@@ -30,12 +30,21 @@ class AnswerCache:
         self._lock = threading.Lock()
         self._answers: collections.OrderedDict[Key, bytes] = collections.OrderedDict()
 
-    def get(self, version: int, request: "PredictRequest") -> "tuple[Key, PredictResponse | None]":
-        """The key of a question, for `put`, and its answer if it is there."""
+    def get(
+        self, version: int, changes: int, request: "PredictRequest"
+    ) -> "tuple[Key, PredictResponse | None]":
+        """The key of a question, for `put`, and its answer if it is there.
+
+        Args:
+          version: that is asked.
+          changes: number of the state of its catalogue, taken before the answer is made: an answer may then be newer
+            than its key, and never older.
+          request: the question.
+        """
         from tensorflow_serving.apis.predict_pb2 import PredictResponse
 
         digest = hashlib.blake2b(request.SerializeToString(deterministic=True), digest_size=32).digest()
-        key = (version, digest)
+        key = (version, changes, digest)
         with self._lock:
             answer = self._answers.get(key)
             if answer is None:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import grpc
@@ -17,6 +17,7 @@ from tensorflow_serving.apis import (
 
 from serving.answer_cache import AnswerCache
 from serving.batching import BatchedBundle, Batcher
+from serving.live_catalogue import LiveCatalogue
 from serving.loaded_bundle import LoadedBundle
 from serving.model_config import served_model
 from serving.observed import Observed, Observer
@@ -50,10 +51,12 @@ class Answers:
         observe: Observer,
         batcher: Batcher | None,
         cache: AnswerCache | None,
+        catalogue: LiveCatalogue,
     ) -> None:
         self.model_name = model_name
         self._batcher = batcher
         self._cache = cache
+        self._catalogue = catalogue
         self.observe = observe
         self._watcher = watcher
         self._limits = limits
@@ -70,7 +73,7 @@ class Answers:
             bundle = self.bundle(request.model_spec)
             if self._cache is None:
                 return self._compute(bundle, request, caller)
-            key, response = self._cache.get(bundle.manifest.version, request)
+            key, response = self._cache.get(bundle.manifest.version, bundle.changes.number, request)
             if response is None:
                 response = self._compute(bundle, request, caller)
                 self._cache.put(key, response)
@@ -158,6 +161,14 @@ class Answers:
 
         return self._observed("HandleReloadConfigRequest", caller, request, respond)
 
+    def change(self, body: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
+        """Changes the catalogue; see `LiveCatalogue.apply`.
+
+        Raises:
+          RequestError: the change is refused, and nothing is changed.
+        """
+        return self._observed("Apply", caller, None, lambda: self._catalogue.apply(body, caller))
+
     def bundle(self, spec: model_pb2.ModelSpec) -> LoadedBundle:
         """The version that a request chooses.
 
@@ -206,6 +217,18 @@ class Answers:
                 f"label {spec.version_label[:100]!r} of {self.model_name!r} is unknown, expected {known}",
             )
         return labels[spec.version_label]
+
+    def check_every_version(self, spec: model_pb2.ModelSpec) -> None:
+        """Lets a change through that names the model and none of its versions.
+
+        Raises:
+          RequestError: NOT_FOUND for another model, INVALID_ARGUMENT for one version of it.
+        """
+        self._check_name(spec)
+        if spec.WhichOneof("version_choice"):
+            raise RequestError(
+                "INVALID_ARGUMENT", "a change is for every version, expected neither version nor label"
+            )
 
     def _check_name(self, spec: model_pb2.ModelSpec) -> None:
         if spec.name != self.model_name:

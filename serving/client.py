@@ -144,7 +144,7 @@ class RetrievalClient:
         try:
             return self._stub.Predict(request, timeout=self._timeout)
         except grpc.RpcError as error:
-            raise _explain(self.address, error) from error
+            raise explain(self.address, error) from error
 
 
 def wait_until_available(
@@ -204,7 +204,8 @@ def _first(value: Any) -> Any:
     return value
 
 
-def _explain(address: str, error: Any) -> TandemError:
+def explain(address: str, error: Any) -> TandemError:
+    """What a gRPC error means to a user."""
     code, details = error.code().name, error.details()
     if code == "UNAVAILABLE" and "no version" not in details:
         return TandemError(

@@ -66,15 +66,17 @@ def add_services(server: grpc.Server, answers: "Answers") -> "HealthServicer":
         prediction_service_pb2_grpc,
     )
 
+    from serving.catalogue_service import add_catalogue_service
     from serving.servicers import ModelServicer, PredictionServicer
 
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionServicer(answers), server)
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(answers), server)
+    catalogue = add_catalogue_service(server, answers)
     health_servicer = health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     described = (prediction_service_pb2, model_service_pb2, health_pb2)
     services = [name.full_name for file in described for name in file.DESCRIPTOR.services_by_name.values()]
-    reflection.enable_server_reflection([*services, reflection.SERVICE_NAME], server)
+    reflection.enable_server_reflection([*services, catalogue, reflection.SERVICE_NAME], server)
     report_health(health_servicer, serving=False)
     return health_servicer
 

@@ -10,6 +10,8 @@ from serving.index import Neighbours
 if TYPE_CHECKING:
     import tensorflow as tf
 
+    from serving.changed_items import Vectors
+
 
 def add_bonus(scores: "tf.Tensor", rows: "tf.Tensor", bonus: "tf.Tensor") -> "tf.Tensor":
     """Adds each history item's bonus to its score.
@@ -34,7 +36,7 @@ def merge_bonus(
     rows: NDArray[np.int64],
     bonus: NDArray[np.float32],
     queries: NDArray[np.float32],
-    vectors: NDArray[np.float32],
+    vectors: "NDArray[np.float32] | Vectors",
 ) -> Neighbours:
     """Scores the history items exactly and merges them with what a search by inner product found.
 

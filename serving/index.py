@@ -20,6 +20,7 @@ _VECTORS = "dataset.npy"
 # ScaNN's quantiser learns 16 centres a block and refuses fewer vectors.
 _FEWEST_QUANTISED = 16
 _ASSET_PATH = re.compile(r'asset_path: "([^"]*)"')
+_REORDER = re.compile(r"exact_reordering \{\s*approx_num_neighbors: (\d+)")
 
 
 class Neighbours(NamedTuple):
@@ -42,14 +43,17 @@ class Index:
         self.size = size
         self.dimension = dimension
         self.k = min(k, size)
+        reorder = _REORDER.search(searcher.searcher.config())
+        self._reorder = int(reorder[1]) if reorder else None
 
-    def search(self, queries: NDArray[np.float32]) -> Neighbours:
+    def search(self, queries: NDArray[np.float32], k: int | None = None) -> Neighbours:
         """Finds the k items of largest inner product for each query.
 
         A query whose partitions hold fewer than k items is searched again in all of them.
 
         Args:
           queries: float32 [B, D], finite.
+          k: 1..N, or none for the index's own; for more, as many times more candidates are scored exactly.
 
         Returns:
           rows and scores, both [B, k].
@@ -62,10 +66,13 @@ class Index:
             raise ValueError(f"queries have shape {list(queries.shape)}, expected [batch, {self.dimension}]")
         if not np.isfinite(queries).all():
             raise ValueError("a query vector is not finite, expected finite float32: the model is broken")
-        rows, scores = self._search(queries)
+        options = {"final_num_neighbors": self.k if k is None else k}
+        if k is not None and k > self.k and self._reorder:
+            options["pre_reorder_num_neighbors"] = min(self.size, -(-self._reorder * k // self.k))
+        rows, scores = self._search(queries, **options)
         short = np.isnan(scores).any(axis=1)
         if short.any():
-            rows[short], scores[short] = self._search(queries[short], leaves_to_search=self.size)
+            rows[short], scores[short] = self._search(queries[short], leaves_to_search=self.size, **options)
         return Neighbours(rows, scores)
 
     def save(self, directory: str | os.PathLike[str]) -> None:
@@ -83,7 +90,7 @@ class Index:
     def _search(
         self, queries: NDArray[np.float32], **options: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        rows, scores = self._searcher.search_batched(queries, final_num_neighbors=self.k, **options)
+        rows, scores = self._searcher.search_batched(queries, **options)
         return rows.astype(np.int64), np.array(scores)
 
 

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.bundle import verify_bundle
+from serving.changed_items import ChangedItems, Search, SideItem, exact_search
 from serving.history_bonus import merge_bonus
-from serving.index import SCANN_DIR, Index, Neighbours, load_index
+from serving.index import SCANN_DIR, Index, load_index
 from serving.inputs import input_specs
 from serving.manifest import BundleError, Manifest
 from serving.write_bundle import ITEMS
@@ -32,9 +33,10 @@ class LoadedBundle:
 
     Signatures: those of the SavedModel, where `serving_default` searches the ScaNN index and `exact` is the
     SavedModel's own; and `items`, which takes `item_ids` and returns `titles` and `categories`, "" for an
-    item that is not there.
+    item that is not there. All of them answer from the catalogue as it has been changed since the version was made.
 
     Attributes:
+      changes: what the catalogue differs by from the version's own; replaced, not changed.
       manifest: what it is.
       specs: signature -> input name -> `tf.TensorSpec`.
       signature_defs: signature -> `SignatureDef`, as GetModelMetadata shows them.
@@ -53,6 +55,7 @@ class LoadedBundle:
         self._sorted_ids: list[bytes] = self._item_ids.tolist()
         self._titles, self._categories = _read_items(Path(directory, ITEMS))
         self._check(directory)
+        self.changes = ChangedItems(*self._item_vectors.shape)
         self.specs: dict[str, dict[str, tf.TensorSpec]] = {
             name: input_specs(signature) for name, signature in model.signatures.items()
         }
@@ -74,14 +77,28 @@ class LoadedBundle:
           tf.errors.InvalidArgumentError: the graph refuses the inputs, such as a record that is no example.
           ValueError: the model made a vector that is not finite.
         """
+        changes = self.changes  # one state of the catalogue from here on
         if signature == ITEMS_SIGNATURE:
-            return self._describe(inputs["item_ids"])
+            return self._describe(inputs["item_ids"], changes)
         if signature == DEFAULT:
-            embedded = self._call("embed_query", inputs)
-            found = self._index.search(embedded["embedding"])
-            found = self._with_history(found, inputs[HISTORY_ITEM_IDS], embedded)
-            return {"item_ids": self._item_ids[found.rows], "scores": found.scores}
+            return self._retrieve(self._index.search, inputs, changes)
+        if signature == EXACT and changes:
+            return self._retrieve(exact_search(self._item_vectors), inputs, changes)
         return self._call(DEFAULT if signature == EXACT else signature, inputs)
+
+    def own_row(self, item_id: bytes) -> int | None:
+        """An item's row in the version's own catalogue; none where it is not there."""
+        row = bisect.bisect_left(self._sorted_ids, item_id)
+        return row if row < len(self._sorted_ids) and self._sorted_ids[row] == item_id else None
+
+    def own_item(self, row: int) -> SideItem:
+        """An item of the version's own catalogue, hidden or not."""
+        title, category = (column[row].as_py() or "" for column in (self._titles, self._categories))
+        return SideItem(self._sorted_ids[row], title.encode(), category.encode(), self._item_vectors[row])
+
+    def has(self, item_id: bytes) -> bool:
+        """Whether the item is in the catalogue as this version shows it now."""
+        return self._row(item_id, self.changes) is not None
 
     def queries_of(self, examples: list[bytes]) -> dict[str, NDArray[Any]]:
         """Query inputs of stored eval rows."""
@@ -102,27 +119,34 @@ class LoadedBundle:
         feed = {name: tf.constant(value, self.specs[signature][name].dtype) for name, value in inputs.items()}
         return {name: value.numpy() for name, value in self._model.signatures[signature](**feed).items()}
 
-    def _with_history(self, found: Neighbours, history: NDArray[Any], embedded: Arrays) -> Neighbours:
-        """Lets the request's own history compete, with the bonus that the towers give it."""
-        bonus = embedded["history_bonus"]
+    def _retrieve(self, own: Search, inputs: Arrays, changes: ChangedItems) -> dict[str, NDArray[Any]]:
+        """Searches, and lets the request's own history compete with the bonus that the towers give it."""
+        embedded = self._call("embed_query", inputs)
+        queries, bonus = embedded["embedding"], embedded["history_bonus"]
+        k = self.manifest.k
+        found = changes.search(own, queries, k) if changes else own(queries, k)
         rows = np.full(bonus.shape, -1, np.int64)
         for request, entry in np.argwhere(bonus > 0):
-            row = self._row(history[request, entry])
+            row = self._row(inputs[HISTORY_ITEM_IDS][request, entry], changes)
             rows[request, entry] = -1 if row is None else row
-        return merge_bonus(found, rows, bonus, embedded["embedding"], self._item_vectors)
+        found = merge_bonus(found, rows, bonus, queries, changes.vectors(self._item_vectors))
+        return {"item_ids": changes.ids(found.rows, self._item_ids), "scores": found.scores}
 
-    def _describe(self, item_ids: NDArray[Any]) -> dict[str, NDArray[Any]]:
-        rows = [self._row(item) for item in item_ids.tolist()]
+    def _describe(self, item_ids: NDArray[Any], changes: ChangedItems) -> dict[str, NDArray[Any]]:
+        items = [self._item(self._row(item_id, changes), changes) for item_id in item_ids.tolist()]
+        return {
+            "titles": np.array([item.title if item else b"" for item in items], object),
+            "categories": np.array([item.category if item else b"" for item in items], object),
+        }
 
-        def pick(column: Any) -> NDArray[Any]:
-            values = ["" if row is None else column[row].as_py() or "" for row in rows]
-            return np.array([value.encode("utf-8") for value in values], object)
+    def _item(self, row: int | None, changes: ChangedItems) -> SideItem | None:
+        own = len(self._sorted_ids)
+        if row is None:
+            return None
+        return self.own_item(row) if row < own else changes.beside[row - own]
 
-        return {"titles": pick(self._titles), "categories": pick(self._categories)}
-
-    def _row(self, item_id: bytes) -> int | None:
-        row = bisect.bisect_left(self._sorted_ids, item_id)
-        return row if row < len(self._sorted_ids) and self._sorted_ids[row] == item_id else None
+    def _row(self, item_id: bytes, changes: ChangedItems) -> int | None:
+        return changes.row(item_id, self.own_row(item_id))
 
     def _check(self, directory: str | os.PathLike[str]) -> None:
         expected = self.manifest.item_count

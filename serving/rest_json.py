@@ -36,7 +36,7 @@ def parse(body: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise _invalid(f"the body is no JSON ({type(error).__name__}), expected an object") from error
     if not isinstance(parsed, dict):
-        raise _invalid("the body is no JSON object, expected one with 'instances' or 'inputs'")
+        raise _invalid("the body is no JSON object, expected one")
     return parsed
 
 

@@ -1,6 +1,7 @@
-"""TensorFlow Serving's REST API over HTTP: predict, metadata and status of one model."""
+"""TensorFlow Serving's REST API over HTTP: predict, metadata and status of one model; and changes of its catalogue."""
 
 import contextlib
+import json
 import logging
 import re
 import select
@@ -26,7 +27,7 @@ _TIMEOUT_SECONDS = 30.0
 _VERSION = r"(?:/versions/(?P<version>\d{1,18})|/labels/(?P<label>[^/:]+))?"
 _PATHS = {
     "GET": re.compile(rf"/v1/models/(?P<name>[^/:]+){_VERSION}(?P<verb>/metadata)?"),
-    "POST": re.compile(rf"/v1/models/(?P<name>[^/:]+){_VERSION}:(?P<verb>predict|classify|regress)"),
+    "POST": re.compile(rf"/v1/models/(?P<name>[^/:]+){_VERSION}:(?P<verb>predict|classify|regress|catalog)"),
 }
 _METHODS = {
     None: "/tensorflow.serving.ModelService/GetModelStatus",
@@ -34,6 +35,7 @@ _METHODS = {
     "predict": "/tensorflow.serving.PredictionService/Predict",
     "classify": "/tensorflow.serving.PredictionService/Classify",
     "regress": "/tensorflow.serving.PredictionService/Regress",
+    "catalog": "/tandem.Catalog/Apply",
 }
 # TensorFlow Serving's own table.
 _CODES = {
@@ -170,6 +172,8 @@ def rest_handler(answers: Answers, access: Access, max_bytes: int) -> type[Handl
                 if route.verb is None:
                     status = get_model_status_pb2.GetModelStatusRequest(model_spec=route.spec)
                     return 200, rest_json.message(answers.status(status, caller))
+                if route.verb == "catalog":
+                    return self._change(route, body, caller)
                 offered = f"{route.verb} is not offered: retrieval signatures take tensors, not examples"
                 return self._refuse(route, RequestError("UNIMPLEMENTED", f"{offered}; use :predict"))
             except RequestError as error:
@@ -177,6 +181,14 @@ def rest_handler(answers: Answers, access: Access, max_bytes: int) -> type[Handl
             except Exception as error:
                 logger.exception("a REST request failed")
                 return 500, rest_json.error(f"{type(error).__name__}; the server's log says more")
+
+        def _change(self, route: Route, body: bytes, caller: RestCaller) -> tuple[int, bytes]:
+            try:
+                change = rest_json.parse(body)
+                answers.check_every_version(route.spec)
+            except RequestError as error:
+                return self._refuse(route, error)
+            return 200, json.dumps(answers.change(change, caller)).encode()
 
         def _refuse(self, route: Route, error: RequestError) -> tuple[int, bytes]:
             method = route.method.rpartition("/")[2]

@@ -14,9 +14,12 @@ from serving.access import Access, read_tokens
 from serving.answer_cache import AnswerCache
 from serving.batching import Batcher
 from serving.batching_file import read_batching_parameters
+from serving.catalogue_log import CatalogueLog
+from serving.catalogue_metrics import CatalogueMetrics
 from serving.grpc_access import GrpcAccess
 from serving.grpc_server import add_services, make_server, report_health
 from serving.http_server import HttpServer
+from serving.live_catalogue import LiveCatalogue
 from serving.model_config import ServedModel, read_model_config
 from serving.monitoring import Monitoring, metrics_handler
 from serving.observed import Observed, Observer
@@ -64,13 +67,16 @@ class RetrievalServer:
         # Requests that wait to be batched do not compute: the batcher says how many calls there are at once.
         workers = options.max_in_flight if batcher else options.workers
         self._gate = gate = RequestGate(options.max_in_flight, workers)
+        log = CatalogueLog(options.catalog_dir or f"{os.path.abspath(path)}-catalog")
+        self._catalogue = catalogue = LiveCatalogue(log, options.limits)
         self._watcher = VersionWatcher(
             path,
-            lambda directory: load_and_warm_up(directory, options.limits),
+            lambda directory: catalogue.attach(load_and_warm_up(directory, options.limits)),
             options.poll_seconds,
             model.choice,
         )
         self._monitoring = Monitoring(model.name, self._watcher, gate, batcher, cache)
+        self._monitoring.registry.register(CatalogueMetrics(model.name, catalogue, self._watcher))
         observers = [self._monitoring.observe]
         if options.request_log:
             observers.append(RequestLog(options.request_log, model.name, options.log_inputs).observe)
@@ -91,7 +97,7 @@ class RetrievalServer:
         from serving.rest_server import rest_handler
 
         gc.freeze()  # what is imported stays: collecting a replaced version need not look through it
-        answers = Answers(model.name, self._watcher, options.limits, gate, observe, batcher, cache)
+        answers = Answers(model.name, self._watcher, options.limits, gate, observe, batcher, cache, catalogue)
         self._health = add_services(self._server, answers)
         self._rest_handler = rest_handler(answers, access, options.max_message_mb << 20)
         self._watcher.when_ready = lambda: report_health(self._health, serving=True)
@@ -107,12 +113,14 @@ class RetrievalServer:
             self._rest.start(self._rest_handler)
         if self._metrics:
             self._metrics.start(metrics_handler(self._monitoring.registry))
+        self._catalogue.start()
         self._watcher.start()
 
     def stop(self, drain_seconds: float = _DRAIN_SECONDS) -> None:
         """Takes no new request, lets those in flight finish, and returns when all is over."""
         self._health.enter_graceful_shutdown()
         self._watcher.stop()
+        self._catalogue.stop()
         stopping = self._server.stop(drain_seconds)
         for http in (self._rest, self._metrics):
             if http:

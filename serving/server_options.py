@@ -35,6 +35,7 @@ class ServerOptions:
       batching_parameters_file: TensorFlow Serving's batching parameters as text; "": each request is answered
         alone.
       cache_mb: size of the cache of answers, in MiB; 0: none.
+      catalog_dir: of the log of catalogue changes; "": the push directory's name with "-catalog", beside it.
       workers: requests that compute at once, where they are not batched; TensorFlow and ScaNN let go of the
         interpreter lock meanwhile.
     """
@@ -60,6 +61,7 @@ class ServerOptions:
     log_inputs: bool = False
     batching_parameters_file: str = ""
     cache_mb: int = 0
+    catalog_dir: str = ""
     workers: int = 16
 
     def __post_init__(self) -> None:

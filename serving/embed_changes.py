@@ -1,0 +1,108 @@
+"""What the changes of the catalogue come to in one version: its model's vectors of the items that it does not hold."""
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.catalogue_changes import Item, State
+from serving.changed_items import ChangedItems, SideItem
+from serving.inputs import no_value
+from serving.loaded_bundle import LoadedBundle
+from serving.manifest import BundleError
+from transform.features import ITEM_ID, TITLE
+
+logger = logging.getLogger("tandem.serving")
+
+_EMBED = "embed_item"
+_CATEGORY = "category"
+# Items embedded at once: a large change must not take all the memory.
+_BATCH = 64
+# Two vectors that differ by less, relative to their length, are of one content: batches round differently.
+_SAME = 1e-4
+
+
+def item_columns(bundles: Iterable[LoadedBundle]) -> dict[str, bool]:
+    """Columns that any of the versions reads of an item -> whether it holds numbers; a newer version's word counts."""
+    columns = {}
+    for bundle in sorted(bundles, key=lambda bundle: bundle.manifest.version):
+        columns.update({name: bool(spec.dtype.is_floating) for name, spec in bundle.specs[_EMBED].items()})
+    return columns
+
+
+def changes_of(bundle: LoadedBundle, state: State) -> ChangedItems:
+    """A version's catalogue at a state: what it shows now, and what has changed since then.
+
+    An item whose content the version's own catalogue has, too (title, category and vector), is left to its index.
+
+    Raises:
+      BundleError: the model makes a vector that is not finite.
+    """
+    entries = state.since(bundle.changes.number)
+    upserts = [entry.item for entry in entries.values() if entry.item is not None]
+    beside, hide, show = [], [], []
+    for item, vector in zip(upserts, _embed(bundle, upserts), strict=True):
+        item_id, title, category = (str(item.get(name, "")).encode() for name in (ITEM_ID, TITLE, _CATEGORY))
+        new = SideItem(item_id, title, category, vector)
+        row = bundle.own_row(new.item_id)
+        if row is not None and _same(bundle.own_item(row), new):
+            show.append(row)
+            continue
+        beside.append(new)
+        if row is not None:
+            hide.append(row)
+    for item_id in (item_id for item_id, entry in entries.items() if entry.item is None):
+        row = bundle.own_row(item_id.encode())
+        if row is not None:
+            hide.append(row)
+    gone = {item_id.encode() for item_id in entries}
+    return bundle.changes.replace(state.number, beside, hide, show, gone) if entries else bundle.changes
+
+
+def warm_up(bundle: LoadedBundle) -> None:
+    """Embeds an item without content: the first call of a signature is slow, and a change should not wait for it."""
+    _embed(bundle, [{}])
+
+
+def _embed(bundle: LoadedBundle, items: Sequence[Item]) -> NDArray[np.float32]:
+    """float32 [M, D]."""
+    vectors = [np.empty((0, bundle.manifest.dimension), np.float32)]
+    for start in range(0, len(items), _BATCH):
+        batch = items[start : start + _BATCH]
+        inputs = {
+            name: _column(bundle, name, spec.dtype, batch) for name, spec in bundle.specs[_EMBED].items()
+        }
+        vectors.append(bundle.run(_EMBED, inputs)["embedding"])
+    joined = np.concatenate(vectors)
+    broken = np.flatnonzero(~np.isfinite(joined).all(axis=1))
+    if len(broken):
+        raise BundleError(
+            f"version {bundle.manifest.version} makes no finite vector of item {items[broken[0]].get(ITEM_ID)!r}, expected"
+            " one: look at the item's numbers."
+        )
+    return joined
+
+
+def _column(bundle: LoadedBundle, name: str, dtype: Any, items: Sequence[Item]) -> NDArray[Any]:
+    kind = float if dtype.is_floating else str
+    values = [item.get(name) for item in items]
+    misfits = sum(value is not None and not isinstance(value, kind) for value in values)
+    if misfits:
+        logger.warning(
+            "version %d: column %r of %d changed items holds another kind of value than this version reads, which counts"
+            " as none",
+            bundle.manifest.version,
+            name,
+            misfits,
+        )
+    filler = no_value(dtype)
+    return np.array([v if isinstance(v, kind) else filler for v in values], dtype.as_numpy_dtype)
+
+
+def _same(own: SideItem, new: SideItem) -> bool:
+    if (own.title, own.category) != (new.title, new.category):
+        return False
+    distance = np.linalg.norm(own.vector - new.vector)
+    return bool(distance <= _SAME * np.linalg.norm(own.vector))
