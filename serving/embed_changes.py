@@ -53,11 +53,11 @@ def changes_of(bundle: LoadedBundle, state: State) -> ChangedItems:
         beside.append(new)
         if row is not None:
             hide.append(row)
-    for item_id in (item_id for item_id, entry in entries.items() if entry.item is None):
-        row = bundle.own_row(item_id.encode())
+    for deleted in (name.encode() for name, entry in entries.items() if entry.item is None):
+        row = bundle.own_row(deleted)
         if row is not None:
             hide.append(row)
-    gone = {item_id.encode() for item_id in entries}
+    gone = {name.encode() for name in entries}
     return bundle.changes.replace(state.number, beside, hide, show, gone) if entries else bundle.changes
 
 

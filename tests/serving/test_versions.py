@@ -1,11 +1,8 @@
 """Versions come, go and break while the server answers; no request pays for it."""
 
 import logging
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 import weakref
@@ -25,9 +22,8 @@ from serving.loaded_bundle import load_bundle
 from serving.settings import IndexSettings
 from serving.version_watcher import State, VersionWatcher
 from tests.serving.conftest import Shop, wait_for
+from tests.serving.running_process import RunningProcess
 from transform.errors import TandemError
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -230,30 +226,3 @@ def test_process_serves_until_sigterm_and_exits_with_0(push_dir: Path) -> None:
     assert "Exception" not in said
     with grpc.insecure_channel(running.address) as channel, pytest.raises(grpc.FutureTimeoutError):
         grpc.channel_ready_future(channel).result(timeout=0.5)
-
-
-class RunningProcess:
-    """`serve` in a process of its own."""
-
-    def __init__(self, push_dir: Path) -> None:
-        code = (
-            "from serving.server import serve; from serving.server_options import ServerOptions;"
-            f" serve(ServerOptions({str(push_dir)!r}, 0))"
-        )
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", code],
-            cwd=ROOT,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-        )
-        assert self.process.stderr
-        line = next(line for line in self.process.stderr if "listening on " in line)
-        self.address = line.split("listening on ")[1].split()[0]
-
-    def __enter__(self) -> "RunningProcess":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.wait()

@@ -1,0 +1,363 @@
+"""Whatever is put in, changed and taken out: answers are those of comparing every item of the catalogue as it then is."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from serving.catalogue_log import LOG, CatalogueLog, CatalogueLogError
+from serving.changed_items import ChangedItems
+from serving.live_catalogue import LiveCatalogue
+from serving.loaded_bundle import LoadedBundle, load_bundle
+from serving.request_inputs import Limits, RequestError
+from serving.settings import IndexSettings
+from serving.write_bundle import Catalogue, write_bundle
+from tests.serving.conftest import FEATURES, Shop, load_model
+from transform.features import query_inputs
+
+TITLES = ("red mug", "blue lamp red", "green", "red red red mug")
+
+
+class Client:
+    """Someone who waits as long as it takes."""
+
+    entrypoint = "GRPC"
+
+    def time_remaining(self) -> float | None:
+        return None
+
+    def is_active(self) -> bool:
+        return True
+
+
+@pytest.fixture(scope="module")
+def loaded(shop: Shop) -> LoadedBundle:
+    return load_bundle(shop.bundle_dir)
+
+
+@pytest.fixture
+def bundle(loaded: LoadedBundle) -> LoadedBundle:
+    loaded.changes = ChangedItems(60, 8)
+    return loaded
+
+
+@pytest.fixture
+def catalogue(bundle: LoadedBundle, tmp_path: Path) -> LiveCatalogue:
+    return opened(tmp_path, bundle)
+
+
+def opened(folder: Path, *bundles: LoadedBundle) -> LiveCatalogue:
+    """As a server does at its start: the log is read, then versions are loaded."""
+    made = LiveCatalogue(CatalogueLog(folder), Limits())
+    for bundle in bundles:
+        bundle.changes = ChangedItems(60, 8)
+        made.attach(bundle)
+    return made
+
+
+def embed_item(shop: Shop, item: dict[str, Any]) -> np.ndarray:
+    """Straight from the towers, in float64."""
+    feed = {name: tf.constant([item.get(name, "")]) for name in ("item_id", "title", "brand", "category")}
+    feed["price"] = tf.constant([item.get("price", np.nan)], tf.float32)
+    return (
+        load_model(shop.towers_dir)
+        .signatures["embed_item"](**feed)["embedding"]
+        .numpy()[0]
+        .astype(np.float64)
+    )
+
+
+def own_items(shop: Shop) -> dict[str, dict[str, Any]]:
+    rows = (dict(zip(shop.items, values, strict=True)) for values in zip(*shop.items.values(), strict=True))
+    return {
+        row["item_id"]: {k: v if k != "price" else float(v) for k, v in row.items() if v != "" and v == v}
+        for row in rows
+    }
+
+
+def inputs_of(query: str, history: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
+    """One request; what is in its history was loved."""
+    inputs: dict[str, np.ndarray] = {}
+    for name, spec in query_inputs(FEATURES).items():
+        shape = (1, len(history))[: spec.rank]
+        inputs[name] = np.full(shape, b"" if spec.dtype == "string" else np.nan, object)
+        if spec.dtype != "string":
+            inputs[name] = inputs[name].astype(np.float32)
+    inputs["query"] = np.array([query.encode()], object)
+    inputs["history_item_ids"] = np.array([[item.encode() for item in history]], object).reshape(1, -1)
+    inputs["history_event_types"] = np.full((1, len(history)), b"loved", object)
+    return inputs
+
+
+def check(
+    bundle: LoadedBundle, live: dict[str, np.ndarray], query: str, history: tuple[str, ...] = ()
+) -> None:
+    """Compares both ways of retrieval with all inner products in float64, plus the bonus of what is in the history."""
+    inputs = inputs_of(query, history)
+    embedded = bundle.run("embed_query", inputs)
+    vector = embedded["embedding"][0].astype(np.float64)
+    expected = {item_id: float(item @ vector) for item_id, item in live.items()}
+    for item_id, bonus in zip(history, embedded["history_bonus"][0].tolist(), strict=True):
+        if item_id in expected:
+            expected[item_id] += bonus
+    best = sorted(expected.values(), reverse=True)[:20]
+    for signature in ("serving_default", "exact"):
+        answer = bundle.run(signature, inputs)
+        ids = [item_id.decode() for item_id in answer["item_ids"][0]]
+        np.testing.assert_allclose(answer["scores"][0], best, rtol=1e-4, atol=1e-4, err_msg=signature)
+        np.testing.assert_allclose([expected[i] for i in ids], best, rtol=1e-4, atol=1e-4)
+        assert len(set(ids)) == len(ids)
+
+
+def ids_of(bundle: LoadedBundle, query: str = "red mug") -> set[str]:
+    return {item.decode() for item in bundle.run("serving_default", inputs_of(query))["item_ids"][0]}
+
+
+POOL = st.sampled_from(["sku-0", "sku-1", "sku-27", "sku-57", "sku-9", "new-1", "new-2", "new-3"])
+UPSERT = st.tuples(
+    st.just("upsert"), st.dictionaries(POOL, st.sampled_from([*TITLES, "as it was"]), min_size=1)
+)
+DELETE = st.tuples(st.just("delete"), st.lists(POOL, min_size=1, unique=True))
+SOME = st.lists(
+    st.tuples(
+        st.just("delete"),
+        st.lists(st.sampled_from([f"sku-{n}" for n in range(60)]), min_size=40, unique=True),
+    ),
+    max_size=1,
+)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(UPSERT | DELETE, min_size=1, max_size=6), many=SOME, restarts=st.booleans())
+def test_any_sequence_of_changes_answers_as_brute_force(
+    shop: Shop, loaded: LoadedBundle, tmp_path_factory, steps, many, restarts
+) -> None:
+    folder = tmp_path_factory.mktemp("catalog")
+    catalogue = opened(folder, loaded)
+    originals = own_items(shop)
+    live = dict(zip(shop.catalogue.item_ids, shop.catalogue.vectors.astype(np.float64), strict=True))
+    for kind, what in [*many, *steps]:
+        if kind == "delete":
+            catalogue.apply({"delete": what}, Client())
+            live = {item_id: vector for item_id, vector in live.items() if item_id not in what}
+            continue
+        items = []
+        for item_id, title in what.items():
+            item = {"item_id": item_id, "title": title, "price": 3.5}
+            items.append(originals.get(item_id, item) if title == "as it was" else item)
+            live[item_id] = embed_item(shop, items[-1])
+        catalogue.apply({"upsert": items}, Client())
+    for _ in range(2 if restarts else 1):
+        check(loaded, live, "red mug")
+        check(loaded, live, "", ("sku-1", "new-1", "sku-57", "sku-27", "nowhere"))
+        opened(folder, loaded)  # what was replayed from the log answers alike
+
+
+def test_answers_hold_what_was_upserted_and_not_what_was_deleted(catalogue, bundle: LoadedBundle) -> None:
+    before = bundle.changes
+    best = bundle.run("serving_default", inputs_of("red mug"))["item_ids"][0, 0].decode()
+    answer = catalogue.apply(
+        {
+            "upsert": [{"item_id": "new", "title": "red mug red mug", "category": "x"}],
+            "delete": [best, "who"],
+        },
+        Client(),
+    )
+    assert answer == {"upserted": 1, "deleted": 2, "not_found": ["who"], "versions": [0]}
+    assert "new" in ids_of(bundle) and best not in ids_of(bundle)
+    ids = np.array([b"new", best.encode(), b"sku-2"], object)
+    described = bundle.run("items", {"item_ids": ids})
+    assert described["titles"].tolist()[:2] == [b"red mug red mug", b""] and described["titles"][2]
+    assert described["categories"].tolist()[:2] == [b"x", b""]
+    assert not before and bundle.changes.number > before.number
+
+
+def test_the_comparison_sees_an_answer_that_misses_a_change(
+    catalogue, shop: Shop, bundle: LoadedBundle
+) -> None:
+    vectors = dict(zip(shop.catalogue.item_ids, shop.catalogue.vectors.astype(np.float64), strict=True))
+    best = next(iter(ids_of(bundle)))
+    catalogue.apply({"delete": [best]}, Client())
+    check(bundle, {i: v for i, v in vectors.items() if i != best}, "red mug")
+    with pytest.raises(AssertionError):
+        check(bundle, vectors, "red mug")
+
+
+def test_content_that_the_version_holds_already_is_left_to_its_index(
+    catalogue, shop: Shop, bundle: LoadedBundle
+) -> None:
+    original = own_items(shop)["sku-9"]
+    for content, beside in (
+        (original | {"title": "red"}, 1),
+        (original, 0),
+        (original | {"price": 900.0}, 1),
+    ):
+        catalogue.apply({"upsert": [content]}, Client())
+        assert len(bundle.changes.beside) == bundle.changes.hidden == beside
+        check(
+            bundle,
+            {i: embed_item(shop, c) for i, c in (own_items(shop) | {"sku-9": content}).items()},
+            "red mug",
+        )
+
+
+@pytest.fixture(scope="module")
+def caught_up(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoadedBundle]:
+    """The next version, whose catalogue has "new" and another title of sku-9, and no sku-8."""
+    items = own_items(shop) | {
+        "sku-9": own_items(shop)["sku-9"] | {"title": "white horse"},
+        "new": {"item_id": "new", "title": "red mug new"},
+    }
+    del items["sku-8"]
+    ids = sorted(items)
+    vectors = np.stack([embed_item(shop, items[i]) for i in ids]).astype(np.float32)
+    texts = ([items[i].get(name, "") for i in ids] for name in ("title", "category"))
+    directory = tmp_path_factory.mktemp("next") / "bundle"
+    write_bundle(
+        shop.towers_dir, Catalogue(ids, *texts, vectors), str(directory), IndexSettings(k=20, reorder=60)
+    )
+    yield load_bundle(directory)
+
+
+def test_next_version_shows_every_change_and_only_what_it_does_not_hold_is_beside_it(
+    catalogue, shop: Shop, bundle: LoadedBundle, caught_up: LoadedBundle
+) -> None:
+    upserts = [
+        {"item_id": "new", "title": "red mug new"},  # the next version has it as it is here
+        own_items(shop)["sku-9"] | {"title": "white horse"},
+        own_items(shop)["sku-8"] | {"title": "black horse"},  # and this not at all
+        own_items(shop)["sku-7"] | {"title": "red horse"},  # and this with its old title
+    ]
+    catalogue.apply({"upsert": upserts, "delete": ["sku-1", "sku-2"]}, Client())
+    catalogue.apply({"upsert": [{"item_id": "sku-2", "title": "red"}], "delete": ["new-too"]}, Client())
+    catalogue.attach(caught_up)
+    assert {item.item_id for item in caught_up.changes.beside} == {b"sku-8", b"sku-7", b"sku-2"}
+    live = (
+        own_items(shop)
+        | {item["item_id"]: item for item in upserts}
+        | {"sku-2": {"item_id": "sku-2", "title": "red"}}
+    )
+    del live["sku-1"]
+    vectors = {item_id: embed_item(shop, item) for item_id, item in live.items()}
+    for version in (bundle, caught_up):
+        assert not version.has(b"sku-1")
+        check(version, vectors, "red mug", ("sku-1", "sku-8", "sku-9"))
+    catalogue.apply({"delete": ["new"]}, Client())  # which one has beside its index, and the other in it
+    assert not bundle.has(b"new") and not caught_up.has(b"new")
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (
+            {"upsert": [{"item_id": "a", "titel": "mug"}]},
+            r"upsert\[0\]: column 'titel' is unknown.*brand, category",
+        ),
+        ({"upsert": [{"item_id": "a"}]}, r"upsert\[0\]: column 'title' is missing"),
+        ({"upsert": [{"title": "a"}]}, r"upsert\[0\]: column 'item_id' is missing"),
+        ({"upsert": [{"item_id": 17, "title": "a"}]}, "column 'item_id' holds a number, expected text"),
+        (
+            {"upsert": [{"item_id": "a", "title": "a", "price": "3"}]},
+            "column 'price' holds text, expected a number",
+        ),
+        ({"upsert": [{"item_id": "a", "title": "a", "price": True}]}, "column 'price' holds true or false"),
+        ({"upsert": [{"item_id": "a", "title": "a", "price": float("inf")}]}, "column 'price' holds inf"),
+        ({"upsert": [{"item_id": "a", "title": ["a"]}]}, "column 'title' holds a list"),
+        (
+            {"upsert": [{"item_id": "a\nb", "title": "a"}]},
+            r"column 'item_id' is 'a\\nb', expected an id: one line",
+        ),
+        (
+            {"upsert": [{"item_id": "a", "title": "t" * 20_001}]},
+            "column 'title' holds 20,001 bytes, expected at most",
+        ),
+        ({"upsert": [{"item_id": "a", "title": "\ud800"}]}, "is not Unicode"),
+        ({"upsert": [{"item_id": "a", "title": "b"}] * 2}, "item 'a' is there twice"),
+        ({"upsert": [{"item_id": "a", "title": "b"}], "delete": ["a"]}, "item 'a' is there twice"),
+        ({"upsert": "a"}, "'upsert' is no list, expected a list of items"),
+        ({"upsert": [3]}, r"upsert\[0\] is no object"),
+        ({"delete": [3.0]}, r"delete\[0\] holds a number, expected text"),
+        ({"delete": [""]}, r"delete\[0\] is '', expected an id"),
+        ({"delete": ["a"] * 1_025}, "received 1,025 items to upsert and delete, expected 1 to 1,024"),
+        ({}, "received 0 items"),
+        ({"remove": ["a"]}, "received 'remove', expected 'upsert'"),
+    ],
+)
+def test_wrong_change_is_refused_by_its_place_and_nothing_is_changed(
+    catalogue, bundle, tmp_path, body, reason
+) -> None:
+    with pytest.raises(RequestError, match=reason) as caught:
+        catalogue.apply(body, Client())
+    assert caught.value.status == "INVALID_ARGUMENT"
+    assert not bundle.changes and not (tmp_path / LOG).exists()
+
+
+def test_log_that_cannot_be_written_refuses_the_change_whole(bundle: LoadedBundle) -> None:
+    catalogue = opened(Path("/proc/tandem-catalog"), bundle)
+    with pytest.raises(RequestError, match="cannot be written.*Nothing was changed") as caught:
+        catalogue.apply({"upsert": [{"item_id": "new", "title": "red mug"}], "delete": ["sku-1"]}, Client())
+    assert caught.value.status == "FAILED_PRECONDITION"
+    assert not bundle.changes and bundle.has(b"sku-1") and not catalogue.state.entries
+
+
+def test_item_that_overflows_the_model_is_refused(catalogue, bundle: LoadedBundle, monkeypatch) -> None:
+    run = bundle.run
+    monkeypatch.setattr(
+        bundle, "run", lambda signature, inputs: {"embedding": run(signature, inputs)["embedding"] * np.inf}
+    )
+    with pytest.raises(RequestError, match="makes no finite vector of item 'new'"):
+        catalogue.apply({"upsert": [{"item_id": "new", "title": "red mug"}]}, Client())
+    assert not bundle.changes and not catalogue.state.entries
+
+
+def test_damaged_log_stops_the_start(catalogue, tmp_path: Path) -> None:
+    for item_id in ("a", "b"):
+        catalogue.apply({"delete": [item_id]}, Client())
+    path = tmp_path / LOG
+    path.write_bytes(path.read_bytes().replace(b'"a"', b'"A"'))
+    with pytest.raises(CatalogueLogError, match="is damaged: line 1"):
+        opened(tmp_path)
+
+
+def test_without_a_version_there_is_nothing_that_could_embed(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="no version is loaded") as caught:
+        opened(tmp_path).apply({"delete": ["a"]}, Client())
+    assert caught.value.status == "UNAVAILABLE"
+
+
+def test_readers_see_a_change_whole_and_writers_do_not_lose_one(
+    catalogue, bundle: LoadedBundle, tmp_path
+) -> None:
+    pair = [{"item_id": f"pair-{n}", "title": "red mug red mug"} for n in range(2)]
+    seen: list[int] = []
+    stopped = threading.Event()
+
+    def read() -> None:
+        while not stopped.is_set():
+            seen.append(len(ids_of(bundle) & {"pair-0", "pair-1"}))
+
+    def write(name: str) -> None:
+        for n in range(5):
+            catalogue.apply({"upsert": [{"item_id": f"{name}-{n}", "title": "x"}]}, Client())
+
+    threads = [threading.Thread(target=read) for _ in range(2)]
+    threads += [threading.Thread(target=write, args=(name,)) for name in "abcd"]
+    for thread in threads:
+        thread.start()
+    for _ in range(5):
+        catalogue.apply({"upsert": pair}, Client())
+        catalogue.apply({"delete": ["pair-0", "pair-1"]}, Client())
+    for thread in threads[2:]:
+        thread.join()
+    stopped.set()
+    for thread in threads[:2]:
+        thread.join()
+    assert set(seen) <= {0, 2}
+    assert all(bundle.has(f"{name}-{n}".encode()) for name in "abcd" for n in range(5))
+    assert len(CatalogueLog(tmp_path).open()) == 30
