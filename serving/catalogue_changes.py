@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from serving.request_inputs import Limits, RequestError
@@ -11,6 +12,7 @@ from transform.features import ITEM_ID, TITLE
 Item = Mapping[str, str | float]
 
 _SHOWN = 100
+_TOGETHER = 1_000  # entries of one change, where a state is written anew
 
 
 class Change(NamedTuple):
@@ -19,10 +21,14 @@ class Change(NamedTuple):
     Attributes:
       upsert: items, each with its id and title.
       delete: ids.
+      time: when, in seconds since 1970.
+      held: upserted item -> when the first version was made that has its content in its own catalogue.
     """
 
     upsert: Sequence[Item]
     delete: Sequence[str]
+    time: float = 0.0
+    held: Mapping[str, float] = MappingProxyType({})
 
 
 class Entry(NamedTuple):
@@ -31,10 +37,15 @@ class Entry(NamedTuple):
     Attributes:
       number: of the state that the last change of it has made.
       item: its content; none: it is deleted.
+      time: when that was, in seconds since 1970.
+      held: when the first later version was made that has this content in its own catalogue; 0: none has. From that
+        version on, the dataset has the last word.
     """
 
     number: int
     item: Item | None
+    time: float = 0.0
+    held: float = 0.0
 
 
 class State(NamedTuple):
@@ -53,8 +64,10 @@ class State(NamedTuple):
         number, entries = self.number, dict(self.entries)
         for change in changes:
             number += 1
-            entries.update({str(item[ITEM_ID]): Entry(number, item) for item in change.upsert})
-            entries.update({item_id: Entry(number, None) for item_id in change.delete})
+            entries.update({str(item[ITEM_ID]): Entry(number, item, change.time) for item in change.upsert})
+            entries.update({item_id: Entry(number, None, change.time) for item_id in change.delete})
+            for item_id, made in change.held.items():
+                entries[item_id] = entries[item_id]._replace(number=number, held=made)
         return State(number, entries)
 
     def anew(self, changes: Sequence[Change]) -> "State":
@@ -63,8 +76,24 @@ class State(NamedTuple):
         entries = {}
         for item_id, entry in State(0, {}).after(changes).entries.items():
             known = self.entries.get(item_id)
-            entries[item_id] = known if known and known.item == entry.item else Entry(number, entry.item)
+            same = known and (known.item, known.held) == (entry.item, entry.held)
+            entries[item_id] = known if known and same else entry._replace(number=number)
         return State(number, entries)
+
+    def shortest(self) -> list[Change]:
+        """The fewest changes that come to this state; an item's time may become a later one."""
+        held = [entry for entry in self.entries.values() if entry.item and entry.held]
+        rest = sorted((e for e in self.entries.values() if e.item and not e.held), key=lambda e: e.time)
+        gone = [item_id for item_id, entry in self.entries.items() if not entry.item]
+        changes = []
+        for at in range(0, len(held), _TOGETHER):
+            items = {str(e.item[ITEM_ID]): e for e in held[at : at + _TOGETHER] if e.item}
+            changes.append(Change([e.item for e in items.values() if e.item], []))
+            changes.append(Change([], [], held={item_id: e.held for item_id, e in items.items()}))
+        for at in range(0, len(rest), _TOGETHER):
+            part = rest[at : at + _TOGETHER]
+            changes.append(Change([e.item for e in part if e.item], [], part[-1].time))
+        return changes + [Change([], gone[at : at + _TOGETHER]) for at in range(0, len(gone), _TOGETHER)]
 
     def since(self, number: int) -> dict[str, Entry]:
         """The entries that have changed after a state."""

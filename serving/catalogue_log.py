@@ -6,11 +6,10 @@ import fcntl
 import json
 import logging
 import os
-import time
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from serving.catalogue_changes import Change
 from transform.errors import TandemError
@@ -25,7 +24,6 @@ _NEW = "changes.log.new"
 _SMALL = 1 << 20
 # It is trimmed when it is that many times larger than what it comes to.
 _LARGER = 4
-_CHUNK = 1_000  # entries of one line in a trimmed log
 
 
 class CatalogueLogError(TandemError):
@@ -55,8 +53,8 @@ class _End(NamedTuple):
 class CatalogueLog:
     """One file that several servers may share; each change is written by one of them and read by all.
 
-    A line is the CRC-32 of the JSON after it, in hexadecimal, a blank, and the JSON: `n`, which counts the lines, the
-    time in seconds since 1970, and the change. One of the writers at a time holds the lock beside the file. A last
+    A line is the CRC-32 of the JSON after it, in hexadecimal, a blank, and the JSON: `n`, which counts the lines, and
+    the fields of the change. One of the writers at a time holds the lock beside the file. A last
     line that a crash tore has never counted, and is cut off by the next writer; anything else that is damaged is
     refused.
     """
@@ -134,12 +132,11 @@ class CatalogueLog:
             self._end = _End(inode, offset + len(line), count + 1)
             return True
 
-    def trim(self, upsert: Sequence[Any], delete: Sequence[str]) -> bool:
+    def trim(self, changes: Sequence[Change]) -> bool:
         """Writes a log that is much larger than what it comes to anew, in one rename; all of it must have been read.
 
         Args:
-          upsert: the items that all changes come to.
-          delete: the ids.
+          changes: the fewest that come to the same.
 
         Returns:
           Whether it was written.
@@ -149,8 +146,6 @@ class CatalogueLog:
         """
         if self.size() <= _SMALL:
             return False
-        changes = [Change(upsert[at : at + _CHUNK], []) for at in range(0, len(upsert), _CHUNK)]
-        changes += [Change([], delete[at : at + _CHUNK]) for at in range(0, len(delete), _CHUNK)]
         text = b"".join(_line(n, change) for n, change in enumerate(changes, start=1))
         if self.size() <= _LARGER * len(text):
             return False
@@ -251,12 +246,7 @@ class CatalogueLog:
 
 
 def _line(number: int, change: Change) -> bytes:
-    fields = {
-        "n": number,
-        "time": round(time.time(), 3),
-        "upsert": list(change.upsert),
-        "delete": list(change.delete),
-    }
+    fields = {"n": number, **change._asdict(), "held": dict(change.held)}
     data = json.dumps(fields, ensure_ascii=False).encode("utf-8")
     return b"%08x %s\n" % (zlib.crc32(data), data)
 
@@ -268,7 +258,8 @@ def _change(line: bytes, number: int) -> Change | None:
         return None
     try:
         fields = json.loads(body)
-        return Change(fields["upsert"], fields["delete"]) if fields["n"] == number else None
+        is_next = fields.pop("n") == number
+        return Change(**fields) if is_next else None
     except (ValueError, KeyError, TypeError):
         return None
 

@@ -1,5 +1,6 @@
 """What the changes of the catalogue come to in one version: its model's vectors of the items that it does not hold."""
 
+import datetime
 import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -35,14 +36,21 @@ def item_columns(bundles: Iterable[LoadedBundle]) -> dict[str, bool]:
 def changes_of(bundle: LoadedBundle, state: State) -> ChangedItems:
     """A version's catalogue at a state: what it shows now, and what has changed since then.
 
-    An item whose content the version's own catalogue has, too (title, category and vector), is left to its index.
+    An item whose content the version's own catalogue has, too (title, category and vector), is left to its index; so is
+    one whose content it, or a version before it, has taken over from the dataset.
 
     Raises:
       BundleError: the model makes a vector that is not finite.
     """
     entries = state.since(bundle.changes.number)
-    upserts = [entry.item for entry in entries.values() if entry.item is not None]
-    beside, hide, show = [], [], []
+    made = _made(bundle)
+    upserts, beside, hide, show = [], [], [], []
+    for name, entry in entries.items():
+        row = bundle.own_row(name.encode())
+        if entry.item is not None and not 0 < entry.held <= made:
+            upserts.append(entry.item)
+        elif row is not None:
+            (hide if entry.item is None else show).append(row)
     for item, vector in zip(upserts, _embed(bundle, upserts), strict=True):
         item_id, title, category = (str(item.get(name, "")).encode() for name in (ITEM_ID, TITLE, _CATEGORY))
         new = SideItem(item_id, title, category, vector)
@@ -53,17 +61,28 @@ def changes_of(bundle: LoadedBundle, state: State) -> ChangedItems:
         beside.append(new)
         if row is not None:
             hide.append(row)
-    for deleted in (name.encode() for name, entry in entries.items() if entry.item is None):
-        row = bundle.own_row(deleted)
-        if row is not None:
-            hide.append(row)
     gone = {name.encode() for name in entries}
     return bundle.changes.replace(state.number, beside, hide, show, gone) if entries else bundle.changes
+
+
+def held_by(bundle: LoadedBundle, state: State) -> dict[str, float]:
+    """Upserts made before the version, and found in no version yet, that its own catalogue has -> when it was made."""
+    made, held = _made(bundle), {}
+    for name, entry in state.entries.items():
+        if entry.item is not None and not entry.held and entry.time < made:
+            row = bundle.own_row(name.encode())
+            if row is not None and bundle.changes.row(name.encode(), row) == row:
+                held[name] = made
+    return held
 
 
 def warm_up(bundle: LoadedBundle) -> None:
     """Embeds an item without content: the first call of a signature is slow, and a change should not wait for it."""
     _embed(bundle, [{}])
+
+
+def _made(bundle: LoadedBundle) -> float:
+    return datetime.datetime.fromisoformat(bundle.manifest.created).timestamp()
 
 
 def _embed(bundle: LoadedBundle, items: Sequence[Item]) -> NDArray[np.float32]:

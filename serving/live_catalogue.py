@@ -9,7 +9,7 @@ from typing import Any
 
 from serving.catalogue_changes import Change, State, read_change
 from serving.catalogue_log import CatalogueLog, CatalogueLogError, Read
-from serving.embed_changes import changes_of, item_columns, warm_up
+from serving.embed_changes import changes_of, held_by, item_columns, warm_up
 from serving.loaded_bundle import LoadedBundle
 from serving.manifest import BundleError
 from serving.request_gate import Caller, RequestGate
@@ -74,6 +74,12 @@ class LiveCatalogue:
         with self._lock:
             bundle.changes = changes_of(bundle, self.state)
             self._bundles.add(bundle)
+            try:
+                self._settle(bundle)
+            except CatalogueLogError as error:
+                logger.warning(
+                    "which changes version %d holds is not written down: %s", bundle.manifest.version, error
+                )
         return bundle
 
     def apply(self, body: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
@@ -97,7 +103,7 @@ class LiveCatalogue:
                 raise RequestError(
                     "UNAVAILABLE", "no version is loaded yet, expected one that embeds the items"
                 )
-            change = read_change(body, item_columns(bundles), self._limits)
+            change = read_change(body, item_columns(bundles), self._limits)._replace(time=time.time())
             not_found = [i for i in change.delete if not any(bundle.has(i.encode()) for bundle in bundles)]
             try:
                 self._write(change, bundles)
@@ -133,6 +139,12 @@ class LiveCatalogue:
         self.state = state
         self.changes += 1
 
+    def _settle(self, bundle: LoadedBundle) -> None:
+        """Writes down which upserts a later version holds: from it on, they are the dataset's."""
+        while held := held_by(bundle, self.state):
+            self._take_in(self._log.read())
+            self._write(Change([], [], time.time(), held), list(self._bundles))
+
     def _take_in(self, read: Read) -> bool:
         """Whether there was anything to be taken in."""
         if read.changes:
@@ -161,10 +173,9 @@ class LiveCatalogue:
             self._behind_since, self._said = 0.0, ""
 
     def _trim(self) -> None:
-        items = {item_id: entry.item for item_id, entry in self.state.entries.items()}
         before = self.log_bytes()
         try:
-            trimmed = self._log.trim([i for i in items.values() if i], [i for i in items if not items[i]])
+            trimmed = self._log.trim(self.state.shortest())
         except CatalogueLogError as error:
             logger.warning("the log of catalogue changes is not trimmed: %s", error)
         else:
