@@ -67,7 +67,9 @@ class State(NamedTuple):
             entries.update({str(item[ITEM_ID]): Entry(number, item, change.time) for item in change.upsert})
             entries.update({item_id: Entry(number, None, change.time) for item_id in change.delete})
             for item_id, made in change.held.items():
-                entries[item_id] = entries[item_id]._replace(number=number, held=made)
+                entry = entries.get(item_id)
+                if entry and entry.item is not None and entry.time < made:  # no later change has come between
+                    entries[item_id] = entry._replace(number=number, held=made)
         return State(number, entries)
 
     def anew(self, changes: Sequence[Change]) -> "State":

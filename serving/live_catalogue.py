@@ -142,7 +142,6 @@ class LiveCatalogue:
     def _settle(self, bundle: LoadedBundle) -> None:
         """Writes down which upserts a later version holds: from it on, they are the dataset's."""
         while held := held_by(bundle, self.state):
-            self._take_in(self._log.read())
             self._write(Change([], [], time.time(), held), list(self._bundles))
 
     def _take_in(self, read: Read) -> bool:

@@ -147,13 +147,12 @@ def test_log_much_larger_than_what_it_comes_to_is_trimmed(tmp_path: Path) -> Non
         )
         follower.read()
     state = State(0, {}).after(CatalogueLog(tmp_path).open())
-    items = [entry.item for entry in state.entries.values() if entry.item]
     before = log.size()
     log = CatalogueLog(tmp_path)
     log.open()
-    assert log.trim(items, ["gone"])
+    assert log.trim(state.shortest())
     assert log.size() < before / 20
-    assert not log.trim(items, ["gone"])
+    assert not log.trim(state.shortest())
     again = State(0, {}).after(CatalogueLog(tmp_path).open())
     assert {k: e.item for k, e in again.entries.items()} == {k: e.item for k, e in state.entries.items()}
     read = follower.read()  # another server sees all of it anew, and that nothing is different
@@ -165,4 +164,29 @@ def test_log_much_larger_than_what_it_comes_to_is_trimmed(tmp_path: Path) -> Non
 def test_small_log_is_left_alone(folder: Path) -> None:
     log = CatalogueLog(folder)
     log.open()
-    assert not log.trim([], ["a", "b", "c"])
+    assert not log.trim([Change([], ["a", "b", "c"])])
+
+
+IDS = st.sampled_from("abcdef")
+UPSERTS = st.dictionaries(IDS, st.sampled_from(["red", "blue"])).map(
+    lambda titles: [{"item_id": item_id, "title": title} for item_id, title in titles.items()]
+)
+CHANGES = st.lists(
+    st.builds(Change, UPSERTS, st.just([])) | st.builds(Change, st.just([]), st.lists(IDS, unique=True)),
+    max_size=8,
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(CHANGES, st.dictionaries(IDS, st.integers(1, 60)))
+def test_fewest_changes_come_to_the_same_state(changes, held) -> None:
+    timed = [change._replace(time=10.0 * n) for n, change in enumerate(changes)]
+    state = State(0, {}).after([*timed, Change([], [], held={i: float(made) for i, made in held.items()})])
+    again = State(0, {}).after(state.shortest())
+    assert {i: (e.item, e.held) for i, e in again.entries.items()} == {
+        i: (e.item, e.held) for i, e in state.entries.items()
+    }
+    for item_id, entry in state.entries.items():
+        assert not entry.held or entry.time < entry.held == held[item_id]
+        assert entry.held or entry.item is None or again.entries[item_id].time >= entry.time
+    assert not state.anew(state.shortest()).since(state.number)

@@ -1,7 +1,7 @@
 """Whatever is put in, changed and taken out: answers are those of comparing every item of the catalogue as it then is."""
 
+import datetime
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -208,7 +208,7 @@ def test_content_that_the_version_holds_already_is_left_to_its_index(
 
 
 @pytest.fixture(scope="module")
-def caught_up(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoadedBundle]:
+def loaded_next(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> LoadedBundle:
     """The next version, whose catalogue has "new" and another title of sku-9, and no sku-8."""
     items = own_items(shop) | {
         "sku-9": own_items(shop)["sku-9"] | {"title": "white horse"},
@@ -222,7 +222,13 @@ def caught_up(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     write_bundle(
         shop.towers_dir, Catalogue(ids, *texts, vectors), str(directory), IndexSettings(k=20, reorder=60)
     )
-    yield load_bundle(directory)
+    return load_bundle(directory)
+
+
+@pytest.fixture
+def caught_up(loaded_next: LoadedBundle) -> LoadedBundle:
+    loaded_next.changes = ChangedItems(60, 8)
+    return loaded_next
 
 
 def test_next_version_shows_every_change_and_only_what_it_does_not_hold_is_beside_it(
@@ -250,6 +256,46 @@ def test_next_version_shows_every_change_and_only_what_it_does_not_hold_is_besid
         check(version, vectors, "red mug", ("sku-1", "sku-8", "sku-9"))
     catalogue.apply({"delete": ["new"]}, Client())  # which one has beside its index, and the other in it
     assert not bundle.has(b"new") and not caught_up.has(b"new")
+
+
+def made(bundle: LoadedBundle, seconds: float) -> LoadedBundle:
+    """The same as if it had been made so many seconds from now."""
+    when = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=seconds)
+    bundle.manifest = bundle.manifest.model_copy(update={"created": when.isoformat()})
+    return bundle
+
+
+def test_upsert_that_a_push_has_taken_in_does_not_stand_against_later_datasets(
+    shop: Shop, bundle: LoadedBundle, caught_up: LoadedBundle, tmp_path: Path
+) -> None:
+    def titles(version: LoadedBundle) -> list[str]:
+        ids = np.array([b"sku-9", b"new", b"sku-1"], object)
+        return [title.decode() for title in version.run("items", {"item_ids": ids})["titles"]]
+
+    old, own = made(bundle, -60), own_items(shop)["sku-9"]["title"]
+    upserts = [
+        own_items(shop)["sku-9"] | {"title": "white horse"},
+        {"item_id": "new", "title": "red mug new"},
+    ]
+    catalogue = opened(tmp_path, old)
+    catalogue.apply({"upsert": upserts, "delete": ["sku-1"]}, Client())
+    in_training = made(load_bundle(shop.bundle_dir), 10)  # its dataset was read before the change
+    opened(tmp_path, in_training)
+    assert titles(in_training) == ["white horse", "red mug new", ""]
+    catalogue.attach(made(caught_up, 20))
+    moved_on = made(
+        in_training, 30
+    )  # with the old title again, and without the new item: so says the dataset
+    for _ in range(2):
+        moved_on.changes = ChangedItems(60, 8)
+        catalogue.attach(moved_on)
+        assert titles(moved_on) == [own, "", ""]
+        assert titles(old) == titles(caught_up) == ["white horse", "red mug new", ""]  # for a rollback
+        catalogue = opened(tmp_path, old)
+    catalogue.attach(moved_on)
+    catalogue.apply({"upsert": [{"item_id": "sku-9", "title": "black horse"}]}, Client())
+    assert titles(old)[0] == titles(moved_on)[0] == "black horse"
+    assert len(CatalogueLog(tmp_path).open()) == 3
 
 
 @pytest.mark.parametrize(
