@@ -42,9 +42,14 @@ def changes_of(bundle: LoadedBundle, state: State) -> ChangedItems:
     Raises:
       BundleError: the model makes a vector that is not finite.
     """
+    if bundle.changes.number == state.number:
+        return bundle.changes
     entries = state.since(bundle.changes.number)
     made = _made(bundle)
-    upserts, beside, hide, show = [], [], [], []
+    upserts: list[Item] = []
+    beside: list[SideItem] = []
+    hide: list[int] = []
+    show: list[int] = []
     for name, entry in entries.items():
         row = bundle.own_row(name.encode())
         if entry.item is not None and not 0 < entry.held <= made:
@@ -62,7 +67,7 @@ def changes_of(bundle: LoadedBundle, state: State) -> ChangedItems:
         if row is not None:
             hide.append(row)
     gone = {name.encode() for name in entries}
-    return bundle.changes.replace(state.number, beside, hide, show, gone) if entries else bundle.changes
+    return bundle.changes.replace(state.number, beside, hide, show, gone)
 
 
 def held_by(bundle: LoadedBundle, state: State) -> dict[str, float]:
