@@ -30,7 +30,7 @@ class SearchResult(NamedTuple):
 
     Attributes:
       item_ids: best first.
-      scores: inner products.
+      scores: inner products, with the history's bonus; of related items, cosines.
       version: of the bundle that answered.
       milliseconds: from request to answer, as the client saw it.
     """
@@ -87,8 +87,6 @@ class RetrievalClient:
         Raises:
           TandemError: the server cannot be reached or refuses the request; k is more than it answers.
         """
-        if k < 1:
-            raise TandemError(f"k is {k}, expected at least 1.")
         inputs: dict[str, Any] = {"query": [query]}
         if history:
             entries = [Interaction(entry) if isinstance(entry, str) else entry for entry in history]
@@ -96,14 +94,15 @@ class RetrievalClient:
             inputs["history_event_types"] = [[entry.event_type for entry in entries]]
             inputs["history_ages"] = [[entry.age_days for entry in entries]]
         inputs.update({name: [value] for name, value in features.items()})
-        started = time.perf_counter()
-        response = self._predict(inputs, "exact" if exact else "serving_default")
-        milliseconds = (time.perf_counter() - started) * 1000
-        ids = [item.decode("utf-8") for item in response.outputs["item_ids"].string_val]
-        if k > len(ids):
-            raise TandemError(f"k is {k}, expected at most {len(ids)}: the bundle answers no more.")
-        scores = list(response.outputs["scores"].float_val)
-        return SearchResult(ids[:k], scores[:k], response.model_spec.version.value, milliseconds)
+        return self._best(inputs, "exact" if exact else "serving_default", k)
+
+    def related(self, item_id: str, k: int = 10) -> SearchResult:
+        """The k items whose vectors are nearest to an item's, by cosine; never the item itself.
+
+        Raises:
+          TandemError: the server cannot be reached or does not know the item; k is more than it answers.
+        """
+        return self._best({"item_id": [item_id]}, "related", k)
 
     def items(self, item_ids: Sequence[str]) -> list[ItemInfo]:
         """Titles and categories, in the order of the ids.
@@ -128,6 +127,19 @@ class RetrievalClient:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _best(self, inputs: dict[str, Any], signature: str, k: int) -> SearchResult:
+        """The first k of one request's answer."""
+        if k < 1:
+            raise TandemError(f"k is {k}, expected at least 1.")
+        started = time.perf_counter()
+        response = self._predict(inputs, signature)
+        milliseconds = (time.perf_counter() - started) * 1000
+        ids = [item.decode("utf-8") for item in response.outputs["item_ids"].string_val]
+        if k > len(ids):
+            raise TandemError(f"k is {k}, expected at most {len(ids)}: the bundle answers no more.")
+        scores = list(response.outputs["scores"].float_val)
+        return SearchResult(ids[:k], scores[:k], response.model_spec.version.value, milliseconds)
 
     def _predict(self, inputs: dict[str, Any], signature: str) -> Any:
         import grpc

@@ -14,8 +14,9 @@ from serving.history_bonus import merge_bonus
 from serving.index import SCANN_DIR, Index, Neighbours, load_index
 from serving.inputs import input_specs
 from serving.manifest import BundleError, Manifest
+from serving.related import RELATED, RELATED_DIR, RelatedItems
 from serving.write_bundle import ITEMS
-from transform.features import HISTORY_ITEM_IDS
+from transform.features import HISTORY_ITEM_IDS, ITEM_ID
 
 if TYPE_CHECKING:
     from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
@@ -30,8 +31,8 @@ ITEMS_SIGNATURE = "items"
 class LoadedBundle:
     """One version, ready to answer; safe to share between threads.
 
-    Signatures: those of the SavedModel, where `serving_default` searches the ScaNN index and `exact` is the
-    SavedModel's own; and `items`, which takes `item_ids` and returns `titles` and `categories`, "" for an
+    Signatures: those of the SavedModel, where `serving_default` and `related` search a ScaNN index and `exact` is
+    the SavedModel's `serving_default`; and `items`, which takes `item_ids` and returns `titles` and `categories`, "" for an
     item that is not there.
 
     Attributes:
@@ -41,18 +42,27 @@ class LoadedBundle:
     """
 
     def __init__(
-        self, directory: str | os.PathLike[str], manifest: Manifest, model: Any, index: Index
+        self,
+        directory: str | os.PathLike[str],
+        manifest: Manifest,
+        model: Any,
+        index: Index,
+        related_index: Index,
     ) -> None:
         import tensorflow as tf
 
         self.manifest = manifest
         self._model = model
         self._index = index
+        self._related_index = related_index
         self._item_ids = model.item_ids.numpy()
         self._item_vectors = model.item_vectors.numpy()
         self._sorted_ids: list[bytes] = self._item_ids.tolist()
         self._titles, self._categories = _read_items(Path(directory, ITEMS))
         self._check(directory)
+        self._related = RelatedItems(
+            related_index, self._item_ids, self._item_vectors, self._row, self.manifest.k
+        )
         self.specs: dict[str, dict[str, tf.TensorSpec]] = {
             name: input_specs(signature) for name, signature in model.signatures.items()
         }
@@ -71,11 +81,14 @@ class LoadedBundle:
           Output name -> array, strings as bytes.
 
         Raises:
+          RequestError: NOT_FOUND; `related` is asked of an item that is not there.
           tf.errors.InvalidArgumentError: the graph refuses the inputs, such as a record that is no example.
           ValueError: the model made a vector that is not finite.
         """
         if signature == ITEMS_SIGNATURE:
             return self._describe(inputs["item_ids"])
+        if signature == RELATED:
+            return self._related.of(inputs[ITEM_ID])
         if signature == DEFAULT:
             embedded = self._call("embed_query", inputs)
             found = self._index.search(embedded["embedding"])
@@ -129,6 +142,7 @@ class LoadedBundle:
         sizes = {
             "the model": len(self._item_ids),
             "the index": self._index.size,
+            "the index of related items": self._related_index.size,
             "the items file": len(self._titles),
         }
         for what, size in sizes.items():
@@ -155,13 +169,15 @@ def load_bundle(directory: str | os.PathLike[str]) -> LoadedBundle:
 
     manifest = verify_bundle(directory)
     index = load_index(Path(directory, SCANN_DIR), k=manifest.k)
+    related = Path(directory, RELATED_DIR)
+    related_index = load_index(related, k=manifest.k + 1) if related.is_dir() else index
     try:
         model = tf.saved_model.load(str(directory))
     except (OSError, ValueError, tf.errors.OpError) as error:
         raise BundleError(
             f"{directory} cannot be loaded ({str(error).splitlines()[0]}): push it again."
         ) from error
-    return LoadedBundle(directory, manifest, model, index)
+    return LoadedBundle(directory, manifest, model, index, related_index)
 
 
 def _read_items(path: Path) -> tuple[Any, Any]:

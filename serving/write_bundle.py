@@ -14,6 +14,7 @@ from serving.index import SCANN_DIR, build_index
 from serving.inputs import no_value, stored_input_specs
 from serving.manifest import EXTRA, BundleError, Manifest, seal
 from serving.op_check import check_ops
+from serving.related import RELATED_DIR, build_related_index
 from serving.settings import IndexSettings
 from serving.warmup import write_warmup_requests
 from transform.features import HISTORY_AGES, HISTORY_EVENT_TYPES, HISTORY_ITEM_IDS, QUERY
@@ -87,6 +88,9 @@ def write_bundle(
     k = export_bundle(towers_dir, catalogue.item_ids, catalogue.vectors, out_dir, settings.k)
     check_ops(out_dir)
     build_index(catalogue.vectors, settings).save(os.path.join(out_dir, SCANN_DIR))
+    related = build_related_index(catalogue.vectors, settings)
+    if related is not None:
+        related.save(os.path.join(out_dir, RELATED_DIR))
     _write_items(catalogue, os.path.join(out_dir, ITEMS))
     write_warmup_requests(out_dir, list(_warmup_requests(towers_dir, catalogue)))
     if training_state is not None:
