@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from serving.channel import PLAIN, Security, open_channel
+from serving.item_filter import NO_FILTER, ItemFilter
 from serving.settings import MODEL_NAME
 from transform.errors import TandemError
 
@@ -73,15 +74,17 @@ class RetrievalClient:
         k: int = 10,
         *,
         exact: bool = False,
+        filters: ItemFilter = NO_FILTER,
         **features: str | float,
     ) -> SearchResult:
-        """The k best items for a query, a history, or both.
+        """The k best items for a query, a history, or both; fewer where fewer pass the filters.
 
         Args:
           query: text; "" for none.
           history: newest first; a plain id stands for an interaction of unknown type and age.
           k: how many; at most what the bundle answers.
           exact: compare with every item instead of asking the index.
+          filters: which items may be answered.
           **features: declared user and context features by name.
 
         Raises:
@@ -94,6 +97,7 @@ class RetrievalClient:
             inputs["history_event_types"] = [[entry.event_type for entry in entries]]
             inputs["history_ages"] = [[entry.age_days for entry in entries]]
         inputs.update({name: [value] for name, value in features.items()})
+        inputs.update(filters.inputs())
         return self._best(inputs, "exact" if exact else "serving_default", k)
 
     def related(self, item_id: str, k: int = 10) -> SearchResult:
@@ -138,8 +142,9 @@ class RetrievalClient:
         ids = [item.decode("utf-8") for item in response.outputs["item_ids"].string_val]
         if k > len(ids):
             raise TandemError(f"k is {k}, expected at most {len(ids)}: the bundle answers no more.")
-        scores = list(response.outputs["scores"].float_val)
-        return SearchResult(ids[:k], scores[:k], response.model_spec.version.value, milliseconds)
+        ids = [item for item in ids[:k] if item]  # the rest is empty where fewer are eligible
+        scores = list(response.outputs["scores"].float_val)[: len(ids)]
+        return SearchResult(ids, scores, response.model_spec.version.value, milliseconds)
 
     def _predict(self, inputs: dict[str, Any], signature: str) -> Any:
         import grpc
@@ -150,8 +155,9 @@ class RetrievalClient:
         request.model_spec.name = self._model_name
         request.model_spec.signature_name = signature
         for name, value in inputs.items():
-            is_text = name != "history_ages" and isinstance(_first(value), str)
-            dtype = tf.string if is_text else tf.float32
+            first = _first(value)
+            is_text = name != "history_ages" and isinstance(first, str)
+            dtype = tf.string if is_text else tf.bool if isinstance(first, bool) else tf.float32
             request.inputs[name].CopyFrom(tf.make_tensor_proto(value, dtype))
         try:
             return self._stub.Predict(request, timeout=self._timeout)

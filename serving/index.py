@@ -20,7 +20,7 @@ _VECTORS = "dataset.npy"
 # ScaNN's quantiser learns 16 centres a block and refuses fewer vectors.
 _FEWEST_QUANTISED = 16
 _ASSET_PATH = re.compile(r'asset_path: "([^"]*)"')
-_REORDERED = re.compile(r"exact_reordering \{\s*approx_num_neighbors: (\d+)")
+_REORDER = re.compile(r"exact_reordering \{\s*approx_num_neighbors: (\d+)")
 
 
 class Neighbours(NamedTuple):
@@ -36,37 +36,31 @@ class Neighbours(NamedTuple):
 
 
 class Index:
-    """Search for the largest inner products, exact for a small catalogue; safe to share between threads.
-
-    Attributes:
-      size: vectors in it.
-      dimension: their length.
-      k: what a search finds unless told otherwise.
-    """
+    """Search for the largest inner products, exact for a small catalogue; safe to share between threads."""
 
     def __init__(self, searcher: Any, size: int, dimension: int, k: int) -> None:
         self._searcher = searcher
         self.size = size
         self.dimension = dimension
         self.k = min(k, size)
-        reordered = _REORDERED.search(searcher.config())
-        self._reordered = int(reordered[1]) if reordered else 0
+        reorder = _REORDER.search(searcher.searcher.config())
+        self._reorder = int(reorder[1]) if reorder else None
 
-    def compared(self, count: int) -> int:
-        """Vectors that a search for `count` items compares in full; 0 where it compares all, or none twice."""
-        return -(-self._reordered * count // self.k)
+    def compared(self, k: int) -> int:
+        """How many vectors a search for k items compares in full."""
+        return min(self.size, -(-self._reorder * max(k, self.k) // self.k)) if self._reorder else self.size
 
-    def search(self, queries: NDArray[np.float32], count: int | None = None) -> Neighbours:
-        """Finds the items of largest inner product for each query.
+    def search(self, queries: NDArray[np.float32], k: int | None = None) -> Neighbours:
+        """Finds the k items of largest inner product for each query.
 
-        A query whose partitions hold too few items is searched again in all of them.
+        A query whose partitions hold fewer than k items is searched again in all of them.
 
         Args:
           queries: float32 [B, D], finite.
-          count: how many to find, up to the size; none: k. Beyond k, candidates are compared in proportion.
+          k: 1..N, or none for the index's own; for more, as many times more candidates are scored exactly.
 
         Returns:
-          rows and scores, both [B, count].
+          rows and scores, both [B, k].
 
         Raises:
           ValueError: a query is not finite or not D long.
@@ -76,13 +70,13 @@ class Index:
             raise ValueError(f"queries have shape {list(queries.shape)}, expected [batch, {self.dimension}]")
         if not np.isfinite(queries).all():
             raise ValueError("a query vector is not finite, expected finite float32: the model is broken")
-        options = {"final_num_neighbors": self.k if count is None else count}
-        if count is not None and count > self.k:
-            options["pre_reorder_num_neighbors"] = max(self.compared(count), count)
+        options = {"final_num_neighbors": self.k if k is None else k}
+        if k is not None and k > self.k and self._reorder:
+            options["pre_reorder_num_neighbors"] = self.compared(k)
         rows, scores = self._search(queries, **options)
         short = np.isnan(scores).any(axis=1)
         if short.any():
-            rows[short], scores[short] = self._search(queries[short], **options, leaves_to_search=self.size)
+            rows[short], scores[short] = self._search(queries[short], leaves_to_search=self.size, **options)
         return Neighbours(rows, scores)
 
     def save(self, directory: str | os.PathLike[str]) -> None:

@@ -10,15 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.bundle import verify_bundle
+from serving.filtered_search import search_filtered
+from serving.filters import Filters
 from serving.history_bonus import merge_bonus
 from serving.index import SCANN_DIR, Index, Neighbours, load_index
 from serving.inputs import input_specs
+from serving.item_attributes import read_attributes
 from serving.manifest import BundleError, Manifest
 from serving.related import RELATED, RELATED_DIR, RelatedItems
 from serving.write_bundle import ITEMS
 from transform.features import HISTORY_ITEM_IDS, ITEM_ID
 
 if TYPE_CHECKING:
+    import tensorflow as tf
     from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -26,6 +30,9 @@ Arrays = Mapping[str, NDArray[Any]]
 DEFAULT = "serving_default"
 EXACT = "exact"
 ITEMS_SIGNATURE = "items"
+
+# Signatures that filters apply to.
+FILTERED = frozenset({DEFAULT, EXACT})
 
 
 class LoadedBundle:
@@ -37,6 +44,7 @@ class LoadedBundle:
 
     Attributes:
       manifest: what it is.
+      filters: what `serving_default` and `exact` may be filtered by, beside their `specs`.
       specs: signature -> input name -> `tf.TensorSpec`.
       signature_defs: signature -> `SignatureDef`, as GetModelMetadata shows them.
     """
@@ -59,6 +67,7 @@ class LoadedBundle:
         self._item_vectors = model.item_vectors.numpy()
         self._sorted_ids: list[bytes] = self._item_ids.tolist()
         self._titles, self._categories = _read_items(Path(directory, ITEMS))
+        self._attributes = read_attributes(directory)
         self._check(directory)
         self._related = RelatedItems(
             related_index, self._item_ids, self._item_vectors, self._row, self.manifest.k
@@ -68,17 +77,18 @@ class LoadedBundle:
         }
         self.specs[EXACT] = self.specs[DEFAULT]
         self.specs[ITEMS_SIGNATURE] = {"item_ids": tf.TensorSpec([None], tf.string)}
-        self.signature_defs: dict[str, SignatureDef] = _signature_defs(directory)
+        self.filters = Filters(self._attributes, len(self._item_ids), self._row, self.specs[DEFAULT])
+        self.signature_defs: dict[str, SignatureDef] = _signature_defs(directory, self.filters.specs)
 
     def run(self, signature: str, inputs: Arrays) -> dict[str, NDArray[Any]]:
         """Answers one batch.
 
         Args:
           signature: a key of `specs`.
-          inputs: every input of it.
+          inputs: every input of it, and filters.
 
         Returns:
-          Output name -> array, strings as bytes.
+          Output name -> array, strings as bytes. Where fewer than k items are eligible, "" and NaN fill the rest.
 
         Raises:
           RequestError: NOT_FOUND; `related` is asked of an item that is not there.
@@ -89,11 +99,22 @@ class LoadedBundle:
             return self._describe(inputs["item_ids"])
         if signature == RELATED:
             return self._related.of(inputs[ITEM_ID])
-        if signature == DEFAULT:
-            embedded = self._call("embed_query", inputs)
-            found = self._index.search(embedded["embedding"])
-            found = self._with_history(found, inputs[HISTORY_ITEM_IDS], embedded)
-            return {"item_ids": self._item_ids[found.rows], "scores": found.scores}
+        filtered = self.filters.in_use(inputs)
+        if signature == DEFAULT or filtered:
+            query = {name: value for name, value in inputs.items() if name not in filtered}
+            embedded = self._call("embed_query", query)
+            vectors, bonus = embedded["embedding"], embedded["history_bonus"]
+            history = self._history_rows(inputs[HISTORY_ITEM_IDS], bonus)
+            if filtered:
+                everything = np.ones(len(self._item_ids), np.bool_) if signature == EXACT else None
+                masks = (self.filters.eligible(inputs, request) for request in range(len(vectors)))
+                eligible = (everything if mask is None else mask for mask in masks)
+                found = search_filtered(
+                    vectors, eligible, history, self._index, self._item_vectors, signature == EXACT
+                )
+            else:
+                found = self._index.search(vectors)
+            return self._answer(merge_bonus(found, history, bonus, vectors, self._item_vectors))
         return self._call(DEFAULT if signature == EXACT else signature, inputs)
 
     def queries_of(self, examples: list[bytes]) -> dict[str, NDArray[Any]]:
@@ -115,14 +136,20 @@ class LoadedBundle:
         feed = {name: tf.constant(value, self.specs[signature][name].dtype) for name, value in inputs.items()}
         return {name: value.numpy() for name, value in self._model.signatures[signature](**feed).items()}
 
-    def _with_history(self, found: Neighbours, history: NDArray[Any], embedded: Arrays) -> Neighbours:
-        """Lets the request's own history compete, with the bonus that the towers give it."""
-        bonus = embedded["history_bonus"]
+    def _history_rows(self, history: NDArray[Any], bonus: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Where the request's own history is, as far as the towers give it a bonus; -1 elsewhere."""
         rows = np.full(bonus.shape, -1, np.int64)
         for request, entry in np.argwhere(bonus > 0):
             row = self._row(history[request, entry])
             rows[request, entry] = -1 if row is None else row
-        return merge_bonus(found, rows, bonus, embedded["embedding"], self._item_vectors)
+        return rows
+
+    def _answer(self, found: Neighbours) -> dict[str, NDArray[Any]]:
+        item_ids, scores, missing = self._item_ids[found.rows], found.scores, found.rows < 0
+        if missing.any():
+            item_ids[missing] = b""
+            scores = np.where(missing, np.float32("nan"), scores)
+        return {"item_ids": item_ids, "scores": scores}
 
     def _describe(self, item_ids: NDArray[Any]) -> dict[str, NDArray[Any]]:
         rows = [self._row(item) for item in item_ids.tolist()]
@@ -145,6 +172,8 @@ class LoadedBundle:
             "the index of related items": self._related_index.size,
             "the items file": len(self._titles),
         }
+        if self._attributes:
+            sizes["the attributes file"] = self._attributes.size
         for what, size in sizes.items():
             if size != expected:
                 raise BundleError(
@@ -187,7 +216,9 @@ def _read_items(path: Path) -> tuple[Any, Any]:
     return table["title"], table["category"]
 
 
-def _signature_defs(directory: str | os.PathLike[str]) -> "dict[str, SignatureDef]":
+def _signature_defs(
+    directory: str | os.PathLike[str], filters: "Mapping[str, tf.TensorSpec]"
+) -> "dict[str, SignatureDef]":
     import tensorflow as tf
     from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
@@ -195,6 +226,10 @@ def _signature_defs(directory: str | os.PathLike[str]) -> "dict[str, SignatureDe
     model.ParseFromString(Path(directory, "saved_model.pb").read_bytes())
     stored = model.meta_graphs[0].signature_def
     definitions = {name: stored[name] for name in stored if not name.startswith("__")}
+    for name, spec in filters.items():
+        info = definitions[DEFAULT].inputs[name]
+        info.name, info.dtype = f"{name}:0", spec.dtype.as_datatype_enum
+        info.tensor_shape.CopyFrom(spec.shape.as_proto())
     definitions[EXACT] = definitions[DEFAULT]
     items = meta_graph_pb2.SignatureDef(method_name="tensorflow/serving/predict")
     for side, name in ((items.inputs, "item_ids"), (items.outputs, "titles"), (items.outputs, "categories")):

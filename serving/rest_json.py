@@ -171,6 +171,8 @@ def _fill(tensor: "TensorProto", name: str, values: Any, dtype: "tf.DType") -> N
         tensor.tensor_shape.dim.add().size = size
     if dtype == tf.string:
         tensor.string_val.extend(_text(name, value) for value in flat)
+    elif dtype == tf.bool:
+        tensor.bool_val.extend(_flag(name, value) for value in flat)
     else:
         tensor.float_val.extend(_number(name, value) for value in flat)
 
@@ -186,6 +188,12 @@ def _text(name: str, value: Any) -> bytes:
     except (UnicodeEncodeError, binascii.Error, TypeError, ValueError) as error:
         raise _invalid(f"input {name!r} holds text that cannot be encoded, expected UTF-8 text") from error
     raise _invalid(f"input {name!r} holds a {type(value).__name__}, expected strings")
+
+
+def _flag(name: str, value: Any) -> bool:
+    if value is not None and not isinstance(value, bool):
+        raise _invalid(f"input {name!r} holds a {type(value).__name__}, expected true or false")
+    return bool(value)
 
 
 def _number(name: str, value: Any) -> float:
@@ -208,7 +216,8 @@ def _nested(name: str, tensor: "TensorProto") -> Any:
     if tensor.dtype == types_pb2.DT_STRING:
         values = [value.decode("utf-8", errors="replace") for value in tensor.string_val]
     else:  # the shortest text that is the same float32, rather than the digits of a double
-        values = [float(str(value)) for value in np.array(tensor.float_val, np.float32)]
+        floats = np.array(tensor.float_val, np.float32)
+        values = [None if np.isnan(value) else float(str(value)) for value in floats]
     array = np.empty(len(values), object)
     array[:] = values
     return array.reshape(shape).tolist()

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from serving.export import export_bundle
 from serving.index import SCANN_DIR, build_index
 from serving.inputs import no_value, stored_input_specs
+from serving.item_attributes import ATTRIBUTES
 from serving.manifest import EXTRA, BundleError, Manifest, seal
 from serving.op_check import check_ops
 from serving.related import RELATED_DIR, build_related_index
@@ -53,8 +54,9 @@ def write_bundle(
     trained_until: float | None = None,
     training_state: str | None = None,
     baseline: str | None = None,
+    attributes: str | None = None,
 ) -> Manifest:
-    """Writes model, index, items, warm-up requests, training state, baseline and, last of all, the manifest.
+    """Writes model, indexes, items, attributes, warm-up requests, training state, baseline and, last of all, the manifest.
 
     Args:
       towers_dir: the trainer's SavedModel.
@@ -65,6 +67,7 @@ def write_bundle(
       trained_until: targets before this time were trained on, seconds UTC.
       training_state: directory that the next warm start needs; copied.
       baseline: directory with what the next run's data is compared with; copied.
+      attributes: file with what of the items can be filtered on, in the order of the ids; copied.
 
     Returns:
       The manifest, with version 0.
@@ -97,6 +100,8 @@ def write_bundle(
         shutil.copytree(training_state, os.path.join(out_dir, TRAINING_STATE))
     if baseline is not None:
         shutil.copytree(baseline, os.path.join(out_dir, BASELINE))
+    if attributes is not None:
+        shutil.copyfile(attributes, os.path.join(out_dir, ATTRIBUTES))
     return seal(
         out_dir,
         item_count=len(catalogue.item_ids),
