@@ -14,6 +14,8 @@ from serving.index import Index, Neighbours
 _SPARE = 2
 # From this share of eligible items on, comparing all and picking is quicker than gathering the vectors of some.
 _GATHERED_SHARE = 0.25
+# Vectors gathered at once, which stay in the processor's cache.
+_BLOCK = 1024
 
 
 def search_filtered(
@@ -84,7 +86,7 @@ def search_eligible(
     """
     count, k = int(np.count_nonzero(eligible)), index.k
     if not exact and count >= k:
-        wider = min(k + len(eligible) - count, -(-_SPARE * k * len(eligible) // count))
+        wider = wider_search(k, count, len(eligible))
         if count > index.compared(wider):
             found = index.search(query[np.newaxis], wider)
             kept = np.flatnonzero(eligible[found.rows[0]])[:k]
@@ -93,12 +95,18 @@ def search_eligible(
     return _compare_each(query, eligible, count, vectors, k)
 
 
+def wider_search(k: int, eligible: int, items: int) -> int:
+    """How many of all items to search for, so that k of the eligible ones should be among them."""
+    return min(k + items - eligible, -(-_SPARE * k * items // eligible))
+
+
 def _compare_each(
     query: NDArray[np.float32], eligible: Mask, count: int, vectors: NDArray[np.float32], k: int
 ) -> Neighbours:
     rows = np.flatnonzero(eligible)
     wide = count > _GATHERED_SHARE * len(eligible)
-    scores = (vectors @ query)[rows] if wide else vectors[rows] @ query
+    parts = (rows[start : start + _BLOCK] for start in range(0, max(count, 1), _BLOCK))
+    scores = (vectors @ query)[rows] if wide else np.concatenate([vectors[part] @ query for part in parts])
     best = _largest(scores, k)
     found = Neighbours(np.full((1, k), -1, np.int64), np.full((1, k), -np.inf, np.float32))
     found.rows[0, : len(best)] = rows[best]

@@ -34,6 +34,9 @@ ITEMS_SIGNATURE = "items"
 # Signatures that filters apply to.
 FILTERED = frozenset({DEFAULT, EXACT})
 
+# The score of no item: a number that JSON can hold, too, and that no item is below.
+LOWEST = np.finfo(np.float32).min
+
 
 class LoadedBundle:
     """One version, ready to answer; safe to share between threads.
@@ -88,7 +91,7 @@ class LoadedBundle:
           inputs: every input of it, and filters.
 
         Returns:
-          Output name -> array, strings as bytes. Where fewer than k items are eligible, "" and NaN fill the rest.
+          Output name -> array, strings as bytes. Where fewer than k items are eligible, "" and `LOWEST` fill the rest.
 
         Raises:
           RequestError: NOT_FOUND; `related` is asked of an item that is not there.
@@ -148,7 +151,7 @@ class LoadedBundle:
         item_ids, scores, missing = self._item_ids[found.rows], found.scores, found.rows < 0
         if missing.any():
             item_ids[missing] = b""
-            scores = np.where(missing, np.float32("nan"), scores)
+            scores = np.maximum(scores, LOWEST)
         return {"item_ids": item_ids, "scores": scores}
 
     def _describe(self, item_ids: NDArray[Any]) -> dict[str, NDArray[Any]]:

@@ -216,8 +216,7 @@ def _nested(name: str, tensor: "TensorProto") -> Any:
     if tensor.dtype == types_pb2.DT_STRING:
         values = [value.decode("utf-8", errors="replace") for value in tensor.string_val]
     else:  # the shortest text that is the same float32, rather than the digits of a double
-        floats = np.array(tensor.float_val, np.float32)
-        values = [None if np.isnan(value) else float(str(value)) for value in floats]
+        values = [float(str(value)) for value in np.array(tensor.float_val, np.float32)]
     array = np.empty(len(values), object)
     array[:] = values
     return array.reshape(shape).tolist()

@@ -108,7 +108,7 @@ def test_rest_takes_filters_by_row_and_by_column(shop: Shop, cached: servers.Ret
     assert 0 < len(wanted) < 20
     (answer,) = ask({"instances": [row]})["predictions"]
     assert answer["item_ids"] == [item for item, _ in wanted] + [""] * (20 - len(wanted))
-    assert answer["scores"][len(wanted) :] == [None] * (20 - len(wanted))
+    assert answer["scores"][len(wanted) :] == [-3.4028235e38] * (20 - len(wanted))
     by_column = ask({"inputs": {name: [value] for name, value in row.items()}})["outputs"]
     assert (by_column["item_ids"], by_column["scores"]) == ([answer["item_ids"]], [answer["scores"]])
     with pytest.raises(urllib.error.HTTPError) as caught:
