@@ -26,7 +26,9 @@ METHODS = (
 )
 TEXTS = ("query", "segment", "history_item_ids", "history_event_types")
 QUERY = (*TEXTS, "history_ages", "basket")
-NAMES = (*QUERY, "k", "price", "examples", "item_ids", "")
+LISTS = ("filter_brand", "filter_category", "filter_item_ids", "exclude_item_ids")
+FILTERS = (*LISTS, "filter_price", "exclude_history")
+NAMES = (*QUERY, *FILTERS, "k", "price", "examples", "item_ids", "item_id", "")
 SIGNATURES = (
     "",
     "",
@@ -40,6 +42,7 @@ SIGNATURES = (
     "embed_query",
     "embed_item",
     "items",
+    "related",
     "evaluate",
     "classify",
     "\x00",
@@ -90,7 +93,10 @@ class Fuzzer:
         if self._random.random() < 0.1:
             request.output_filter.append(self._random.choice(["scores", "item_ids", "", "x" * 1000]))
         rows = self._random.choice([1, 1, 1, 1, 2, 2, 3, 3, 0, 1024, 1025])
-        fitting = {"items": ("item_ids",), "evaluate": ("examples",)}.get(spec.signature_name, QUERY)
+        others = {"items": ("item_ids",), "evaluate": ("examples",), "related": ("item_id",)}
+        fitting = others.get(spec.signature_name, QUERY)
+        if spec.signature_name in ("", "exact") and self._random.random() < 0.5:
+            fitting = (*QUERY, *FILTERS)
         names = fitting if self._random.random() < 0.85 else NAMES
         columns = (
             self._random.choice([0, 0, 1, 3, 1000, 1001]) if rows < 1000 else self._random.choice([0, 2])
@@ -103,10 +109,17 @@ class Fuzzer:
         """The right type and shape most of the time, with odd values in it."""
         choose = self._random.choice
         shape = [rows, columns] if name.startswith("history") else [rows]
+        if name in LISTS:
+            shape = [rows, choose([0, 1, 5])]
+        elif name == "filter_price":
+            shape = [rows, 2]
         if self._random.random() < 0.1:
             shape = [choose([-1, 0, 1, 2, 1 << 40]) for _ in range(choose([0, 1, 2, 3, 12]))]
-        as_text = (name in TEXTS or name in ("examples", "item_ids")) != (self._random.random() < 0.05)
+        texts = (*TEXTS, *LISTS, "examples", "item_ids", "item_id")
+        as_text = (name in texts) != (self._random.random() < 0.05)
         tensor = TensorProto(dtype=(tf.string if as_text else tf.float32).as_datatype_enum)
+        if name == "exclude_history" and not as_text:
+            tensor.dtype = tf.bool.as_datatype_enum
         if self._random.random() < 0.05:
             tensor.dtype = choose([0, 2, 3, 9, 20, 101, 5000])
         for size in shape:
@@ -117,6 +130,8 @@ class Fuzzer:
             odd = [b"", b"red mug", b"sku-3", b"\xff\xfe", b"\x00", "\u00e9\U0001f375".encode(), b"x" * 3000]
             kept = odd if self._random.random() < 0.3 else odd[:3]
             tensor.string_val.extend(choose(kept) for _ in range(count))
+        elif tensor.dtype == tf.bool.as_datatype_enum:
+            tensor.bool_val.extend(choose([True, False]) for _ in range(count))
         else:
             numbers = [0.0, 1.5, -1.0, float("nan"), float("inf"), -3e38, 1e-45]
             some = numbers[: choose([4, 4, 7])]
@@ -217,7 +232,7 @@ class Fuzzer:
 
 
 def _check_right(request: predict_pb2.PredictRequest, response: predict_pb2.PredictResponse) -> None:
-    """An answer has a row a request; item ids that are not empty, and finite scores, best first."""
+    """An answer has a row a request; item ids, of which filters may leave too few, and finite scores, best first."""
     rows = next(iter(request.inputs.values())).tensor_shape.dim[0].size
     assert response.model_spec.version.value > 0
     assert response.outputs
@@ -227,7 +242,7 @@ def _check_right(request: predict_pb2.PredictRequest, response: predict_pb2.Pred
         if name == "scores":
             assert np.isfinite(values).all()
             assert (np.diff(values, axis=1) <= 0).all(), "scores are not best first"
-        if name == "item_ids":
+        if name == "item_ids" and not any(given in FILTERS for given in request.inputs):
             assert all(values.ravel())
 
 

@@ -7,6 +7,7 @@ from dataclasses import fields
 from importlib import metadata
 
 from pipeline.catalog_commands import add_catalog_commands
+from pipeline.query_commands import add_query_commands
 from pipeline.run_commands import add_profile, add_run_commands, settings_of
 from transform.errors import TandemError
 from transform.runtime import prepare_environment
@@ -74,22 +75,7 @@ def _parser(more_commands: Iterable[AddCommands]) -> argparse.ArgumentParser:
     _add_serve(commands)
     add_catalog_commands(commands)
 
-    query = commands.add_parser(
-        "query", help="ask a running server and print titles, scores, version, milliseconds"
-    )
-    query.add_argument("query", nargs="?", default="", help="what the customer typed; may be empty")
-    query.add_argument(
-        "--history", default="", metavar="ID,ID", help="items the customer acted on, newest first"
-    )
-    query.add_argument("-k", type=int, default=10, help="how many items (default: 10)")
-    query.add_argument(
-        "--server", default="127.0.0.1:8500", help="address of the server (default: 127.0.0.1:8500)"
-    )
-    query.add_argument(
-        "--text", action="append", default=[], metavar="NAME=VALUE", help="a category or path feature"
-    )
-    query.add_argument("--number", action="append", default=[], metavar="NAME=VALUE", help="a number feature")
-    query.set_defaults(call=_query)
+    add_query_commands(commands)
 
     history = commands.add_parser("history", help="the lineage of a push directory, refused candidates too")
     history.add_argument("--push-dir", required=True, help="directory of pushed versions")
@@ -235,12 +221,6 @@ def _serve(options: argparse.Namespace) -> None:
 
     given = {field.name: getattr(options, field.name, None) for field in fields(ServerOptions)}
     serve(ServerOptions(**{name: value for name, value in given.items() if value is not None}))
-
-
-def _query(options: argparse.Namespace) -> None:
-    from pipeline.query import query
-
-    query(options.server, options.query, options.history, options.k, options.text, options.number)
 
 
 def _history(options: argparse.Namespace) -> None:

@@ -96,7 +96,8 @@ class Batcher:
                     self._close(batch)
                     self.calls += 1
                     self.requests += len(batch.inputs)
-                batch.outputs = bundle.run(signature, _joined(batch.inputs, bundle.specs[signature]))
+                specs = {**bundle.specs[signature], **bundle.filters.specs}
+                batch.outputs = bundle.run(signature, _joined(batch.inputs, specs))
         except Exception:
             if len(batch.inputs) == 1:
                 raise
@@ -137,12 +138,14 @@ class _Batch:
 
 
 def _joined(requests: list[Arrays], specs: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-    """All rows, one below the other; shorter histories are filled up with "no entry"."""
+    """All rows, one below the other; shorter histories and lists are filled up with "no entry"."""
     if len(requests) == 1:
         return dict(requests[0])
     joined = {}
     for name, spec in specs.items():
-        parts = [request[name] for request in requests]
+        if not any(name in request for request in requests):
+            continue  # a filter that none of them has
+        parts = [request[name] if name in request else _no_filter(request, spec) for request in requests]
         if spec.shape.rank == 2:
             length = max(part.shape[1] for part in parts)
             filler = no_value(spec.dtype)
@@ -151,3 +154,9 @@ def _joined(requests: list[Arrays], specs: Mapping[str, Any]) -> dict[str, NDArr
             ]
         joined[name] = np.concatenate(parts)
     return joined
+
+
+def _no_filter(request: Arrays, spec: Any) -> NDArray[Any]:
+    rows = len(next(iter(request.values())))
+    shape = (rows, spec.shape[-1] or 0)[: spec.shape.rank]
+    return np.full(shape, no_value(spec.dtype), spec.dtype.as_numpy_dtype)

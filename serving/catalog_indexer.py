@@ -16,7 +16,7 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
-from serving.embed_items import embed_items, read_embedded_items
+from serving.embed_items import embed_items, read_embedded_items, write_embedded_attributes
 from serving.inputs import stored_input_specs
 from serving.settings import IndexSettings
 from serving.write_bundle import write_bundle
@@ -37,7 +37,7 @@ def CatalogIndexer(
     index: Parameter[str],
     beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
 ) -> None:
-    """Writes `<bundle>/Format-Serving`: SavedModel, index, items, warm-up requests, training state,
+    """Writes `<bundle>/Format-Serving`: SavedModel, index, items, their attributes, warm-up requests, training state,
     the baseline that the next run's data is compared with, manifest.
 
     Args:
@@ -66,7 +66,9 @@ def CatalogIndexer(
     baseline = os.path.join(bundle.uri, "baseline")
     computed = {split: stats_artifact_utils.load_statistics(statistics, split).proto() for split in SPLITS}
     write_baseline(baseline, computed, from_json(interactions["span_counts"]), declared)
-    embed_items(beam_pipeline, items, towers_dir, embedded, declared.item_text, state)
+    kinds = {feature.name: feature.kind for feature in declared.item}
+    embed_items(beam_pipeline, items, towers_dir, embedded, declared.item_text, state, kinds)
+    attributes = write_embedded_attributes(embedded, os.path.join(bundle.uri, "item_attributes.parquet"))
     manifest = write_bundle(
         towers_dir,
         read_embedded_items(embedded),
@@ -76,9 +78,12 @@ def CatalogIndexer(
         trained_until=interactions["trained_until"],
         training_state=state if os.path.isdir(state) else None,
         baseline=baseline,
+        attributes=attributes,
     )
     shutil.rmtree(embedded)
     shutil.rmtree(baseline)
+    if attributes is not None:
+        os.remove(attributes)
     bundle.set_int_custom_property("item_count", manifest.item_count)
     bundle.set_int_custom_property("dimension", manifest.dimension)
 

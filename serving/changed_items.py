@@ -1,7 +1,9 @@
 """What a version's answers differ by from its own catalogue: items beside its index, and items of it that are hidden."""
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +17,16 @@ _SCORES = 1 << 24
 
 
 class SideItem(NamedTuple):
-    """An item that a version does not hold, or holds with another content; id and texts in UTF-8."""
+    """An item that a version does not hold, or holds with another content; id and texts in UTF-8.
+
+    `content` has its columns that may be filtered by: text or number, without those that have no value.
+    """
 
     item_id: bytes
     title: bytes
     category: bytes
     vector: NDArray[np.float32]
+    content: Mapping[str, Any] = MappingProxyType({})
 
 
 class ChangedItems:
@@ -90,24 +96,64 @@ class ChangedItems:
         kept = [item for item in self.beside if item.item_id not in gone]
         return ChangedItems(self._own, self._vectors.shape[1], number, [*kept, *beside], is_hidden)
 
-    def search(self, own: Search, queries: NDArray[np.float32], k: int) -> Neighbours:
+    @functools.cached_property
+    def directions(self) -> NDArray[np.float32]:
+        """The vectors of the items beside the version's own, with length 1."""
+        from serving.related import unit_vectors
+
+        return unit_vectors(self._vectors)
+
+    def visible(self, mask: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
+        """A mask over the version's own items without the hidden ones; none stays none where nothing is hidden."""
+        if not self.hidden:
+            return mask
+        return ~self._is_hidden if mask is None else mask & ~self._is_hidden
+
+    def add_beside(
+        self, found: Neighbours, queries: NDArray[np.float32], passing: NDArray[np.bool_]
+    ) -> Neighbours:
+        """Lets the items beside the version's own compete with the k that were found of those.
+
+        Args:
+          found: rows and scores [B, k]; -1 and minus infinity where there were fewer.
+          queries: float32 [B, D].
+          passing: bool [B, M], which of the items beside them may be answered.
+
+        Returns:
+          As `found`, of all.
+        """
+        scores = np.where(passing, queries @ self._vectors.T, np.float32("-inf"))
+        best = self._best(found, scores, found.rows.shape[1])
+        best.rows[np.isneginf(best.scores)] = -1
+        return best
+
+    def search(
+        self,
+        own: Search,
+        queries: NDArray[np.float32],
+        k: int,
+        beside: NDArray[np.float32] | None = None,
+    ) -> Neighbours:
         """The best k of all items that count, or all of them where they are fewer.
 
         Args:
           own: finds the best of the version's own items, hidden ones too.
           queries: float32 [B, D].
           k: at least 1.
+          beside: what queries are compared with instead of the vectors of the items beside them, float32 [M, D].
         """
+        found = self._visible(own, queries, min(k, self._own - self.hidden))
+        vectors = self._vectors if beside is None else beside
+        return self._best(found, queries @ vectors.T, k)
+
+    def _best(self, found: Neighbours, beside: NDArray[np.float32], k: int) -> Neighbours:
+        """The best k of what was found and of all items beside it, whose scores are given."""
         import tensorflow as tf
 
-        found = self._visible(own, queries, min(k, self._own - self.hidden))
-        beside = np.broadcast_to(
-            np.arange(self._own, self._own + len(self.beside)), (len(queries), len(self.beside))
-        )
-        rows = np.concatenate([found.rows, beside], axis=1)
-        scores = np.concatenate([found.scores, queries @ self._vectors.T], axis=1)
-        best, places = tf.math.top_k(scores, min(k, rows.shape[1]))
-        return Neighbours(np.take_along_axis(rows, places.numpy(), axis=1), best.numpy())
+        beside_rows = np.broadcast_to(self._own + np.arange(len(self.beside)), beside.shape)
+        rows = np.concatenate([found.rows, beside_rows], axis=1)
+        scores, places = tf.math.top_k(np.concatenate([found.scores, beside], axis=1), min(k, rows.shape[1]))
+        return Neighbours(np.take_along_axis(rows, places.numpy(), axis=1), scores.numpy())
 
     def ids(self, rows: NDArray[np.int64], own: NDArray[np.object_]) -> NDArray[np.object_]:
         """Ids of rows; `own` are those of the version's own items."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from serving.channel import PLAIN, Security, open_channel
+from serving.item_filter import NO_FILTER, ItemFilter
 from serving.settings import MODEL_NAME
 from transform.errors import TandemError
 
@@ -30,7 +31,7 @@ class SearchResult(NamedTuple):
 
     Attributes:
       item_ids: best first.
-      scores: inner products.
+      scores: inner products, with the history's bonus; of related items, cosines.
       version: of the bundle that answered.
       milliseconds: from request to answer, as the client saw it.
     """
@@ -73,22 +74,22 @@ class RetrievalClient:
         k: int = 10,
         *,
         exact: bool = False,
+        filters: ItemFilter = NO_FILTER,
         **features: str | float,
     ) -> SearchResult:
-        """The k best items for a query, a history, or both.
+        """The k best items for a query, a history, or both; fewer where fewer pass the filters.
 
         Args:
           query: text; "" for none.
           history: newest first; a plain id stands for an interaction of unknown type and age.
           k: how many; at most what the bundle answers.
           exact: compare with every item instead of asking the index.
+          filters: which items may be answered.
           **features: declared user and context features by name.
 
         Raises:
           TandemError: the server cannot be reached or refuses the request; k is more than it answers.
         """
-        if k < 1:
-            raise TandemError(f"k is {k}, expected at least 1.")
         inputs: dict[str, Any] = {"query": [query]}
         if history:
             entries = [Interaction(entry) if isinstance(entry, str) else entry for entry in history]
@@ -96,14 +97,16 @@ class RetrievalClient:
             inputs["history_event_types"] = [[entry.event_type for entry in entries]]
             inputs["history_ages"] = [[entry.age_days for entry in entries]]
         inputs.update({name: [value] for name, value in features.items()})
-        started = time.perf_counter()
-        response = self._predict(inputs, "exact" if exact else "serving_default")
-        milliseconds = (time.perf_counter() - started) * 1000
-        ids = [item.decode("utf-8") for item in response.outputs["item_ids"].string_val]
-        if k > len(ids):
-            raise TandemError(f"k is {k}, expected at most {len(ids)}: the bundle answers no more.")
-        scores = list(response.outputs["scores"].float_val)
-        return SearchResult(ids[:k], scores[:k], response.model_spec.version.value, milliseconds)
+        inputs.update(filters.inputs())
+        return self._best(inputs, "exact" if exact else "serving_default", k)
+
+    def related(self, item_id: str, k: int = 10) -> SearchResult:
+        """The k items whose vectors are nearest to an item's, by cosine; never the item itself.
+
+        Raises:
+          TandemError: the server cannot be reached or does not know the item; k is more than it answers.
+        """
+        return self._best({"item_id": [item_id]}, "related", k)
 
     def items(self, item_ids: Sequence[str]) -> list[ItemInfo]:
         """Titles and categories, in the order of the ids.
@@ -129,6 +132,20 @@ class RetrievalClient:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _best(self, inputs: dict[str, Any], signature: str, k: int) -> SearchResult:
+        """The first k of one request's answer."""
+        if k < 1:
+            raise TandemError(f"k is {k}, expected at least 1.")
+        started = time.perf_counter()
+        response = self._predict(inputs, signature)
+        milliseconds = (time.perf_counter() - started) * 1000
+        ids = [item.decode("utf-8") for item in response.outputs["item_ids"].string_val]
+        if k > len(ids):
+            raise TandemError(f"k is {k}, expected at most {len(ids)}: the bundle answers no more.")
+        ids = [item for item in ids[:k] if item]  # the rest is empty where fewer are eligible
+        scores = list(response.outputs["scores"].float_val)[: len(ids)]
+        return SearchResult(ids, scores, response.model_spec.version.value, milliseconds)
+
     def _predict(self, inputs: dict[str, Any], signature: str) -> Any:
         import grpc
         import tensorflow as tf
@@ -138,8 +155,9 @@ class RetrievalClient:
         request.model_spec.name = self._model_name
         request.model_spec.signature_name = signature
         for name, value in inputs.items():
-            is_text = name != "history_ages" and isinstance(_first(value), str)
-            dtype = tf.string if is_text else tf.float32
+            first = _first(value)
+            is_text = name != "history_ages" and isinstance(first, str)
+            dtype = tf.string if is_text else tf.bool if isinstance(first, bool) else tf.float32
             request.inputs[name].CopyFrom(tf.make_tensor_proto(value, dtype))
         try:
             return self._stub.Predict(request, timeout=self._timeout)

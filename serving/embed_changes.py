@@ -36,7 +36,8 @@ def item_columns(bundles: Iterable[LoadedBundle]) -> dict[str, bool]:
 def changes_of(bundle: LoadedBundle, state: State) -> ChangedItems:
     """A version's catalogue at a state: what it shows now, and what has changed since then.
 
-    An item whose content the version's own catalogue has, too (title, category and vector), is left to its index; so is
+    An item whose content the version's own catalogue has, too (title, category, attributes and vector), is left to its
+    index; so is
     one whose content it, or a version before it, has taken over from the dataset.
 
     Raises:
@@ -58,7 +59,7 @@ def changes_of(bundle: LoadedBundle, state: State) -> ChangedItems:
             (hide if entry.item is None else show).append(row)
     for item, vector in zip(upserts, _embed(bundle, upserts), strict=True):
         item_id, title, category = (str(item.get(name, "")).encode() for name in (ITEM_ID, TITLE, _CATEGORY))
-        new = SideItem(item_id, title, category, vector)
+        new = SideItem(item_id, title, category, vector, _attributes(bundle, item))
         row = bundle.own_row(new.item_id)
         if row is not None and _same(bundle.own_item(row), new):
             show.append(row)
@@ -125,8 +126,21 @@ def _column(bundle: LoadedBundle, name: str, dtype: Any, items: Sequence[Item]) 
     return np.array([v if isinstance(v, kind) else filler for v in values], dtype.as_numpy_dtype)
 
 
+def _attributes(bundle: LoadedBundle, item: Item) -> dict[str, str | float]:
+    """What can be filtered by, as the version's own items have it."""
+    content: dict[str, str | float] = {}
+    for name in bundle.attribute_kinds:
+        value = item.get(name)
+        floats = bundle.specs[_EMBED][name].dtype.is_floating
+        if floats and isinstance(value, float):
+            content[name] = float(np.float32(value))
+        elif not floats and isinstance(value, str):
+            content[name] = value
+    return content
+
+
 def _same(own: SideItem, new: SideItem) -> bool:
-    if (own.title, own.category) != (new.title, new.category):
+    if (own.title, own.category, own.content) != (new.title, new.category, new.content):
         return False
     distance = np.linalg.norm(own.vector - new.vector)
     return bool(distance <= _SAME * np.linalg.norm(own.vector))

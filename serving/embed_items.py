@@ -1,7 +1,8 @@
-"""Embeds the catalogue with Beam: items in, Parquet files of id, title, category and vector out."""
+"""Embeds the catalogue with Beam: items in, Parquet files of id, title, category, vector and attributes out."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import apache_beam as beam
@@ -11,6 +12,7 @@ from apache_beam.utils.shared import Shared
 from pyarrow import parquet
 
 from serving.inputs import input_specs, parse_dense
+from serving.item_attributes import attribute_columns, attribute_schema, write_attributes
 from serving.manifest import BundleError
 from serving.write_bundle import Catalogue
 from towers.export import EMBED_ITEM_OF_TEXT, TEXT_VECTOR
@@ -38,6 +40,7 @@ def embed_items(
     out_dir: str,
     text_columns: Sequence[str] = (TITLE,),
     state_dir: str | None = None,
+    attributes: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Runs the pipeline: every stored item through `embed_item`.
 
@@ -50,6 +53,7 @@ def embed_items(
       out_dir: where the Parquet files go.
       text_columns: what the encoder reads of an item.
       state_dir: training state of the towers; if it holds the catalogue's encoded texts, none is encoded again.
+      attributes: name -> kind of the item inputs that are kept as they are, to be filtered on.
     """
     with pipeline as root:
         _ = (
@@ -59,10 +63,10 @@ def embed_items(
             | "SameTextTogether" >> beam.GroupByKey()
             | "DropText" >> beam.FlatMap(lambda group: group[1])
             | "BatchItems" >> beam.BatchElements(min_batch_size=_BATCH, max_batch_size=_BATCH)
-            | "EmbedItems" >> beam.ParDo(_EmbedItems(towers_dir, state_dir))
+            | "EmbedItems" >> beam.ParDo(_EmbedItems(towers_dir, state_dir, dict(attributes)))
             | "WriteVectors"
             >> beam.io.WriteToParquetBatched(
-                os.path.join(out_dir, "items"), _SCHEMA, file_name_suffix=".parquet"
+                os.path.join(out_dir, "items"), _schema(attributes), file_name_suffix=".parquet"
             )
         )
 
@@ -73,8 +77,9 @@ def read_embedded_items(directory: str) -> Catalogue:
     Raises:
       BundleError: there is no item, or an id is there twice.
     """
-    files = sorted(os.path.join(directory, name) for name in os.listdir(directory))
-    table = pa.concat_tables([parquet.read_table(file) for file in files]).sort_by(ITEM_ID) if files else None
+    files = _files(directory)
+    read = [parquet.read_table(file, columns=_SCHEMA.names) for file in files]
+    table = pa.concat_tables(read).sort_by(ITEM_ID) if files else None
     if table is None or not len(table):
         raise BundleError("the examples hold no item, expected at least one in split 'items'.")
     ids = table[ITEM_ID].to_pylist()
@@ -90,6 +95,24 @@ def read_embedded_items(directory: str) -> Catalogue:
     )
 
 
+def write_embedded_attributes(directory: str, path: str) -> str | None:
+    """Writes the attributes out of what `embed_items` wrote, ordered by item id; none where there are none.
+
+    Returns:
+      `path`, or none.
+    """
+    files = _files(directory)
+    return write_attributes(files, path) if files else None
+
+
+def _files(directory: str) -> list[str]:
+    return sorted(os.path.join(directory, name) for name in os.listdir(directory))
+
+
+def _schema(attributes: Mapping[str, str]) -> pa.Schema:
+    return pa.unify_schemas([_SCHEMA, attribute_schema(attributes)])
+
+
 def _with_text(example: bytes, columns: Sequence[str]) -> tuple[bytes, bytes]:
     import tensorflow as tf
 
@@ -100,14 +123,17 @@ def _with_text(example: bytes, columns: Sequence[str]) -> tuple[bytes, bytes]:
 class _EmbedItems(beam.DoFn):
     """Serialised items -> one table a batch."""
 
-    def __init__(self, towers_dir: str, state_dir: str | None) -> None:
+    def __init__(self, towers_dir: str, state_dir: str | None, attributes: Mapping[str, str]) -> None:
         self._towers_dir = towers_dir
         self._state_dir = state_dir
+        self._attributes = attributes
         self._shared = Shared()
         self._model: Any = None
 
     def setup(self) -> None:
-        self._model = self._shared.acquire(lambda: _Model(self._towers_dir, self._state_dir))
+        self._model = self._shared.acquire(
+            lambda: _Model(self._towers_dir, self._state_dir, self._attributes)
+        )
 
     def process(self, batch: Sequence[bytes]) -> Iterator[pa.Table]:
         yield self._model.embed(batch)
@@ -116,10 +142,12 @@ class _EmbedItems(beam.DoFn):
 class _Model:
     """The loaded towers; a class of our own, because `Shared` keeps only a weak reference."""
 
-    def __init__(self, towers_dir: str, state_dir: str | None) -> None:
+    def __init__(self, towers_dir: str, state_dir: str | None, attributes: Mapping[str, str]) -> None:
         import tensorflow as tf
         import tensorflow_text  # noqa: F401  registers the tokenizer's ops
 
+        self._attributes = attributes
+        self._schema = _schema(attributes)
         self._towers = tf.saved_model.load(towers_dir)
         specs = input_specs(self._towers.signatures["embed_item"])
         self._texts = _Texts(state_dir) if state_dir is not None and has_texts(state_dir) else None
@@ -145,8 +173,9 @@ class _Model:
             pa.array(strings(TITLE)),
             pa.array(strings(_CATEGORY)),
             pa.ListArray.from_arrays(offsets, pa.array(vectors.ravel())),
+            *attribute_columns({name: inputs[name].numpy() for name in self._attributes}, self._attributes),
         ]
-        return pa.Table.from_arrays(columns, schema=_SCHEMA)
+        return pa.Table.from_arrays(columns, schema=self._schema)
 
 
 class _Texts:

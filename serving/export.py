@@ -1,4 +1,4 @@
-"""The bundle's SavedModel: the trained towers, every item's vector, and the four signatures."""
+"""The bundle's SavedModel: the trained towers, every item's vector, and the five signatures."""
 
 import collections
 import os
@@ -12,12 +12,13 @@ from serving.history_bonus import add_bonus
 from serving.inputs import EXAMPLES, input_specs, parse_dense
 from serving.manifest import BundleError
 from serving.metrics import METRICS, retrieval_metrics
-from transform.features import HISTORY_ITEM_IDS, KNOWN_POSITIVE_IDS, TARGET_ITEM_IDS
+from serving.related import RELATED, score_related
+from transform.features import HISTORY_ITEM_IDS, ITEM_ID, KNOWN_POSITIVE_IDS, TARGET_ITEM_IDS
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-SIGNATURES = ("serving_default", "embed_query", "embed_item", "evaluate")
+SIGNATURES = ("serving_default", "embed_query", "embed_item", "evaluate", RELATED)
 
 # Scores held at once, in floats (64 MiB): a large batch is answered in blocks of requests.
 _SCORES = 1 << 24
@@ -39,6 +40,8 @@ def export_bundle(
       inner product of the vectors, plus the bonus at its place in `history_item_ids`.
     embed_item: item inputs -> `embedding` float32 [B, D].
     evaluate: `examples` string [B], serialised raw eval rows -> `METRICS`, float32 [B] each.
+    related: `item_id` string [B] -> `item_ids` string [B, k], `scores` float32 [B, k], cosines, exact, best first, never
+      the item itself; an id that is not in the catalogue is refused. k is one less where there are only k items.
     Beside the signatures, the function `parse_queries` turns serialised raw rows into query inputs.
 
     Args:
@@ -86,6 +89,8 @@ def _add_functions(
     queries = input_specs(embed_query)
     module.item_ids = tf.Variable(list(item_ids), dtype=tf.string, trainable=False, name="item_ids")
     module.item_vectors = tf.Variable(item_vectors, dtype=tf.float32, trainable=False, name="item_vectors")
+    lengths = np.linalg.norm(item_vectors, axis=1)
+    module.item_lengths = tf.Variable(lengths, dtype=tf.float32, trainable=False, name="item_lengths")
     module.rows = tf.lookup.StaticHashTable(
         tf.lookup.TextFileInitializer(
             ids_file,
@@ -148,6 +153,22 @@ def _add_functions(
         out = {name: tf.TensorSpec([None], tf.float32) for name in METRICS}
         return _in_blocks(measure, {EXAMPLES: examples}, min(_BLOCK, max(1, _SCORES // count)), out)
 
+    def nearest(request: "dict[str, tf.Tensor]") -> "dict[str, tf.Tensor]":
+        scores, rows = tf.math.top_k(score_related(module, request[ITEM_ID]), min(k, count - 1))
+        return {"item_ids": tf.gather(module.item_ids, rows), "scores": scores}
+
+    @tf.function(autograph=False)
+    def related(item_id: "tf.Tensor") -> "dict[str, tf.Tensor]":
+        unknown = tf.boolean_mask(item_id, module.rows.lookup(item_id) < 0)
+        reason = ["input item_id holds", unknown, ", expected ids of items in the catalogue"]
+        known = tf.debugging.Assert(tf.equal(tf.size(unknown), 0), reason)
+        out = {
+            "item_ids": tf.TensorSpec([None, min(k, count - 1)], tf.string),
+            "scores": tf.TensorSpec([None, min(k, count - 1)], tf.float32),
+        }
+        with tf.control_dependencies([known]):
+            return _in_blocks(nearest, {ITEM_ID: tf.identity(item_id)}, max(1, _SCORES // count), out)
+
     serialised = tf.TensorSpec([None], tf.string, name=EXAMPLES)
     module.parse_queries = tf.function(
         lambda examples: parse_dense(examples, queries), input_signature=[serialised], autograph=False
@@ -157,6 +178,7 @@ def _add_functions(
         "embed_query": query_embedding.get_concrete_function(**queries),
         "embed_item": item_embedding.get_concrete_function(**input_specs(embed_item)),
         "evaluate": evaluate.get_concrete_function(serialised),
+        RELATED: related.get_concrete_function(tf.TensorSpec([None], tf.string, name=ITEM_ID)),
     }
 
 

@@ -46,6 +46,10 @@ class Index:
         reorder = _REORDER.search(searcher.searcher.config())
         self._reorder = int(reorder[1]) if reorder else None
 
+    def compared(self, k: int) -> int:
+        """How many vectors a search for k items compares in full."""
+        return min(self.size, -(-self._reorder * max(k, self.k) // self.k)) if self._reorder else self.size
+
     def search(self, queries: NDArray[np.float32], k: int | None = None) -> Neighbours:
         """Finds the k items of largest inner product for each query.
 
@@ -68,7 +72,7 @@ class Index:
             raise ValueError("a query vector is not finite, expected finite float32: the model is broken")
         options = {"final_num_neighbors": self.k if k is None else k}
         if k is not None and k > self.k and self._reorder:
-            options["pre_reorder_num_neighbors"] = min(self.size, -(-self._reorder * k // self.k))
+            options["pre_reorder_num_neighbors"] = self.compared(k)
         rows, scores = self._search(queries, **options)
         short = np.isnan(scores).any(axis=1)
         if short.any():

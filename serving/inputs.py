@@ -30,10 +30,10 @@ def stored_input_specs(saved_model_dir: str, signature: str) -> "dict[str, tf.Te
 
 
 def no_value(dtype: Any) -> Any:
-    """What a client may send, and what is filled in, where there is no value: "" or NaN.
+    """What a client may send, and what is filled in, where there is no value: "", NaN or false.
 
     Raises:
-      ValueError: the dtype is neither string nor float32.
+      ValueError: the dtype is neither string nor float32 nor bool.
     """
     import tensorflow as tf
 
@@ -41,7 +41,9 @@ def no_value(dtype: Any) -> Any:
         return ""
     if dtype == tf.float32:
         return float("nan")
-    raise ValueError(f"dtype is {dtype}, expected string or float32: dense inputs know no other")
+    if dtype == tf.bool:
+        return False
+    raise ValueError(f"dtype is {dtype}, expected string, float32 or bool: dense inputs know no other")
 
 
 def parse_dense(examples: "tf.Tensor", specs: "dict[str, tf.TensorSpec]") -> "dict[str, tf.Tensor]":

@@ -10,15 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.bundle import verify_bundle
-from serving.changed_items import ChangedItems, Search, SideItem, exact_search
+from serving.changed_items import ChangedItems, SideItem, exact_search
+from serving.filtered_changes import FilteredChanges
+from serving.filters import Filters
 from serving.history_bonus import merge_bonus
 from serving.index import SCANN_DIR, Index, load_index
 from serving.inputs import input_specs
+from serving.item_attributes import read_attributes
 from serving.manifest import BundleError, Manifest
+from serving.related import RELATED, RELATED_DIR, RelatedItems
 from serving.write_bundle import ITEMS
-from transform.features import HISTORY_ITEM_IDS
+from transform.features import HISTORY_ITEM_IDS, ITEM_ID
 
 if TYPE_CHECKING:
+    import tensorflow as tf
     from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -27,63 +32,86 @@ DEFAULT = "serving_default"
 EXACT = "exact"
 ITEMS_SIGNATURE = "items"
 
+# Signatures that filters apply to.
+FILTERED = frozenset({DEFAULT, EXACT})
+
+# The score of no item: a number that JSON can hold, too, and that no item is below.
+LOWEST = np.finfo(np.float32).min
+
 
 class LoadedBundle:
     """One version, ready to answer; safe to share between threads.
 
-    Signatures: those of the SavedModel, where `serving_default` searches the ScaNN index and `exact` is the
-    SavedModel's own; and `items`, which takes `item_ids` and returns `titles` and `categories`, "" for an
+    Signatures: those of the SavedModel, where `serving_default` and `related` search a ScaNN index and `exact` is
+    the SavedModel's `serving_default`; and `items`, which takes `item_ids` and returns `titles` and `categories`, "" for an
     item that is not there. All of them answer from the catalogue as it has been changed since the version was made.
 
     Attributes:
       changes: what the catalogue differs by from the version's own; replaced, not changed.
       manifest: what it is.
+      filters: what `serving_default` and `exact` may be filtered by, beside their `specs`.
       specs: signature -> input name -> `tf.TensorSpec`.
       signature_defs: signature -> `SignatureDef`, as GetModelMetadata shows them.
     """
 
     def __init__(
-        self, directory: str | os.PathLike[str], manifest: Manifest, model: Any, index: Index
+        self,
+        directory: str | os.PathLike[str],
+        manifest: Manifest,
+        model: Any,
+        index: Index,
+        related_index: Index,
     ) -> None:
         import tensorflow as tf
 
         self.manifest = manifest
         self._model = model
         self._index = index
+        self._related_index = related_index
         self._item_ids = model.item_ids.numpy()
         self._item_vectors = model.item_vectors.numpy()
         self._sorted_ids: list[bytes] = self._item_ids.tolist()
         self._titles, self._categories = _read_items(Path(directory, ITEMS))
+        self._attributes = read_attributes(directory)
         self._check(directory)
         self.changes = ChangedItems(*self._item_vectors.shape)
+        self._related = RelatedItems(
+            related_index, self._item_ids, self._item_vectors, self.own_row, self.manifest.k
+        )
         self.specs: dict[str, dict[str, tf.TensorSpec]] = {
             name: input_specs(signature) for name, signature in model.signatures.items()
         }
         self.specs[EXACT] = self.specs[DEFAULT]
         self.specs[ITEMS_SIGNATURE] = {"item_ids": tf.TensorSpec([None], tf.string)}
-        self.signature_defs: dict[str, SignatureDef] = _signature_defs(directory)
+        self.filters = Filters(self._attributes, len(self._item_ids), self.own_row, self.specs[DEFAULT])
+        self._filtered = FilteredChanges(
+            self.filters, self._attributes, self.specs[DEFAULT], index, self._item_vectors
+        )
+        self.signature_defs: dict[str, SignatureDef] = _signature_defs(directory, self.filters.specs)
 
     def run(self, signature: str, inputs: Arrays) -> dict[str, NDArray[Any]]:
         """Answers one batch.
 
         Args:
           signature: a key of `specs`.
-          inputs: every input of it.
+          inputs: every input of it, and filters.
 
         Returns:
-          Output name -> array, strings as bytes.
+          Output name -> array, strings as bytes. Where fewer than k items are eligible, "" and `LOWEST` fill the rest.
 
         Raises:
+          RequestError: NOT_FOUND; `related` is asked of an item that is not there.
           tf.errors.InvalidArgumentError: the graph refuses the inputs, such as a record that is no example.
           ValueError: the model made a vector that is not finite.
         """
         changes = self.changes  # one state of the catalogue from here on
         if signature == ITEMS_SIGNATURE:
             return self._describe(inputs["item_ids"], changes)
-        if signature == DEFAULT:
-            return self._retrieve(self._index.search, inputs, changes)
-        if signature == EXACT and changes:
-            return self._retrieve(exact_search(self._item_vectors), inputs, changes)
+        if signature == RELATED:
+            return self._related.of(inputs[ITEM_ID], changes)
+        filtered = self.filters.in_use(inputs)
+        if signature == DEFAULT or filtered or (signature == EXACT and changes):
+            return self._retrieve(signature, filtered, inputs, changes)
         return self._call(DEFAULT if signature == EXACT else signature, inputs)
 
     def own_row(self, item_id: bytes) -> int | None:
@@ -94,7 +122,15 @@ class LoadedBundle:
     def own_item(self, row: int) -> SideItem:
         """An item of the version's own catalogue, hidden or not."""
         title, category = (column[row].as_py() or "" for column in (self._titles, self._categories))
-        return SideItem(self._sorted_ids[row], title.encode(), category.encode(), self._item_vectors[row])
+        content = self._attributes.of(row) if self._attributes else {}
+        return SideItem(
+            self._sorted_ids[row], title.encode(), category.encode(), self._item_vectors[row], content
+        )
+
+    @property
+    def attribute_kinds(self) -> Mapping[str, str]:
+        """Attributes of items that can be filtered by -> "category", "path" or "number"."""
+        return self._attributes.kinds if self._attributes else {}
 
     def has(self, item_id: bytes) -> bool:
         """Whether the item is in the catalogue as this version shows it now."""
@@ -119,18 +155,28 @@ class LoadedBundle:
         feed = {name: tf.constant(value, self.specs[signature][name].dtype) for name, value in inputs.items()}
         return {name: value.numpy() for name, value in self._model.signatures[signature](**feed).items()}
 
-    def _retrieve(self, own: Search, inputs: Arrays, changes: ChangedItems) -> dict[str, NDArray[Any]]:
+    def _retrieve(
+        self, signature: str, filtered: list[str], inputs: Arrays, changes: ChangedItems
+    ) -> dict[str, NDArray[Any]]:
         """Searches, and lets the request's own history compete with the bonus that the towers give it."""
-        embedded = self._call("embed_query", inputs)
+        embedded = self._call("embed_query", {n: value for n, value in inputs.items() if n not in filtered})
         queries, bonus = embedded["embedding"], embedded["history_bonus"]
-        k = self.manifest.k
-        found = changes.search(own, queries, k) if changes else own(queries, k)
         rows = np.full(bonus.shape, -1, np.int64)
         for request, entry in np.argwhere(bonus > 0):
             row = self._row(inputs[HISTORY_ITEM_IDS][request, entry], changes)
             rows[request, entry] = -1 if row is None else row
+        if filtered:
+            found = self._filtered.search(changes, inputs, queries, rows, signature == EXACT)
+        else:
+            own = exact_search(self._item_vectors) if signature == EXACT else self._index.search
+            k = self.manifest.k
+            found = changes.search(own, queries, k) if changes else own(queries, k)
         found = merge_bonus(found, rows, bonus, queries, changes.vectors(self._item_vectors))
-        return {"item_ids": changes.ids(found.rows, self._item_ids), "scores": found.scores}
+        item_ids, scores, missing = changes.ids(found.rows, self._item_ids), found.scores, found.rows < 0
+        if missing.any():
+            item_ids[missing] = b""
+            scores = np.maximum(scores, LOWEST)
+        return {"item_ids": item_ids, "scores": scores}
 
     def _describe(self, item_ids: NDArray[Any], changes: ChangedItems) -> dict[str, NDArray[Any]]:
         items = [self._item(self._row(item_id, changes), changes) for item_id in item_ids.tolist()]
@@ -153,8 +199,11 @@ class LoadedBundle:
         sizes = {
             "the model": len(self._item_ids),
             "the index": self._index.size,
+            "the index of related items": self._related_index.size,
             "the items file": len(self._titles),
         }
+        if self._attributes:
+            sizes["the attributes file"] = self._attributes.size
         for what, size in sizes.items():
             if size != expected:
                 raise BundleError(
@@ -179,13 +228,15 @@ def load_bundle(directory: str | os.PathLike[str]) -> LoadedBundle:
 
     manifest = verify_bundle(directory)
     index = load_index(Path(directory, SCANN_DIR), k=manifest.k)
+    related = Path(directory, RELATED_DIR)
+    related_index = load_index(related, k=manifest.k + 1) if related.is_dir() else index
     try:
         model = tf.saved_model.load(str(directory))
     except (OSError, ValueError, tf.errors.OpError) as error:
         raise BundleError(
             f"{directory} cannot be loaded ({str(error).splitlines()[0]}): push it again."
         ) from error
-    return LoadedBundle(directory, manifest, model, index)
+    return LoadedBundle(directory, manifest, model, index, related_index)
 
 
 def _read_items(path: Path) -> tuple[Any, Any]:
@@ -195,7 +246,9 @@ def _read_items(path: Path) -> tuple[Any, Any]:
     return table["title"], table["category"]
 
 
-def _signature_defs(directory: str | os.PathLike[str]) -> "dict[str, SignatureDef]":
+def _signature_defs(
+    directory: str | os.PathLike[str], filters: "Mapping[str, tf.TensorSpec]"
+) -> "dict[str, SignatureDef]":
     import tensorflow as tf
     from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
@@ -203,6 +256,10 @@ def _signature_defs(directory: str | os.PathLike[str]) -> "dict[str, SignatureDe
     model.ParseFromString(Path(directory, "saved_model.pb").read_bytes())
     stored = model.meta_graphs[0].signature_def
     definitions = {name: stored[name] for name in stored if not name.startswith("__")}
+    for name, spec in filters.items():
+        info = definitions[DEFAULT].inputs[name]
+        info.name, info.dtype = f"{name}:0", spec.dtype.as_datatype_enum
+        info.tensor_shape.CopyFrom(spec.shape.as_proto())
     definitions[EXACT] = definitions[DEFAULT]
     items = meta_graph_pb2.SignatureDef(method_name="tensorflow/serving/predict")
     for side, name in ((items.inputs, "item_ids"), (items.outputs, "titles"), (items.outputs, "categories")):

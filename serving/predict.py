@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.loaded_bundle import DEFAULT, LoadedBundle
+from serving.loaded_bundle import DEFAULT, FILTERED, LoadedBundle
 from serving.request_inputs import Limits, RequestError, read_inputs
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def predict(bundle: LoadedBundle, request: "PredictRequest", limits: Limits) -> 
       limits: sizes.
 
     Raises:
-      RequestError: INVALID_ARGUMENT.
+      RequestError: INVALID_ARGUMENT; NOT_FOUND of `related`; FAILED_PRECONDITION of a filter.
     """
     import tensorflow as tf
     from tensorflow_serving.apis import predict_pb2
@@ -41,7 +41,12 @@ def predict(bundle: LoadedBundle, request: "PredictRequest", limits: Limits) -> 
             f"output {min(wanted - known)[:100]!r} is unknown to signature {signature!r}, expected some of"
             f" {', '.join(sorted(known))}",
         )
-    inputs = read_inputs(request.inputs, bundle.specs[signature], signature, limits)
+    filters = {}
+    if signature in FILTERED:
+        bundle.filters.check_names(request.inputs, bundle.manifest.version)
+        filters = bundle.filters.specs
+    inputs = read_inputs(request.inputs, bundle.specs[signature], signature, limits, filters)
+    bundle.filters.check_values(inputs)
     try:
         outputs = bundle.run(signature, inputs)
     except tf.errors.InvalidArgumentError as error:

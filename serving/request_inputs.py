@@ -1,6 +1,7 @@
 """Turns a request's tensors into arrays, and refuses what a signature does not take."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -36,7 +37,7 @@ class Limits(NamedTuple):
       query_characters: Unicode characters of a query.
       text_bytes: UTF-8 bytes of any other string.
       rows: requests in a batch.
-      columns: entries of a history.
+      columns: entries of a history, or of a filter's list.
       number: absolute value of a number; a larger one would overflow in a sum of squares.
     """
 
@@ -48,33 +49,39 @@ class Limits(NamedTuple):
 
 
 def read_inputs(
-    tensors: Mapping[str, Any], specs: "Mapping[str, tf.TensorSpec]", signature: str, limits: Limits
+    tensors: Mapping[str, Any],
+    specs: "Mapping[str, tf.TensorSpec]",
+    signature: str,
+    limits: Limits,
+    filters: "Mapping[str, tf.TensorSpec]" = MappingProxyType({}),
 ) -> dict[str, NDArray[Any]]:
     """Decodes and checks the inputs of one request; those that are absent get `no_value`.
 
     Args:
       tensors: input name -> `TensorProto`.
-      specs: what the signature takes, [B] or [B, n] each.
+      specs: what the signature takes, [B] or [B, n] each, with the same n.
       signature: its name, for messages.
       limits: sizes.
+      filters: what it takes, too, each with an n of its own or of its spec.
 
     Returns:
-      Name -> array, for every input of the signature.
+      Name -> array, for every input of the signature, and the filters that are there.
 
     Raises:
       RequestError: INVALID_ARGUMENT; names the input, what was received and what is expected.
     """
-    unknown = sorted(set(tensors) - set(specs))
+    takes = {**specs, **filters}
+    unknown = sorted(set(tensors) - set(takes))
     if unknown:
         raise _invalid(
             f"input {_show(unknown[0])} is unknown to signature {signature!r}, expected some of"
-            f" {', '.join(specs)}"
+            f" {', '.join(takes)}"
         )
     if not tensors:
-        raise _invalid(f"received no input, expected some of {', '.join(specs)} for signature {signature!r}")
-    arrays = {name: _read(name, tensors[name], specs[name], limits) for name in specs if name in tensors}
+        raise _invalid(f"received no input, expected some of {', '.join(takes)} for signature {signature!r}")
+    arrays = {name: _read(name, tensors[name], takes[name], limits) for name in takes if name in tensors}
     rows = _common_size(arrays, axis=0, word="batch size")
-    columns = _common_size(arrays, axis=1, word="length") or 0
+    columns = _common_size({n: a for n, a in arrays.items() if n in specs}, axis=1, word="length") or 0
     for name, spec in specs.items():
         if name not in arrays:
             shape = (rows or 0, columns)[: spec.shape.rank]
@@ -87,7 +94,7 @@ def _read(name: str, tensor: Any, spec: "tf.TensorSpec", limits: Limits) -> NDAr
 
     if tensor.dtype != spec.dtype.as_datatype_enum:
         raise _invalid(f"input {name!r} has dtype {_dtype_name(tensor.dtype)}, expected {spec.dtype.name}")
-    _check_shape(name, tensor.tensor_shape, spec.shape.rank, limits)
+    _check_shape(name, tensor.tensor_shape, spec.shape, limits)
     try:
         array = tf.make_ndarray(tensor)
     except (ValueError, TypeError) as error:
@@ -104,9 +111,10 @@ def _read(name: str, tensor: Any, spec: "tf.TensorSpec", limits: Limits) -> NDAr
     return array
 
 
-def _check_shape(name: str, shape: Any, rank: int, limits: Limits) -> None:
-    expected = "[batch]" if rank == 1 else "[batch, length]"
-    if shape.unknown_rank or len(shape.dim) != rank:
+def _check_shape(name: str, shape: Any, spec: "tf.TensorShape", limits: Limits) -> None:
+    length = spec[1] if spec.rank == 2 else None
+    expected = "[batch]" if spec.rank == 1 else f"[batch, {length or 'length'}]"
+    if shape.unknown_rank or len(shape.dim) != spec.rank:
         received = "an unknown shape" if shape.unknown_rank else f"shape {_dims(shape)}"
         raise _invalid(f"input {name!r} has {received}, expected {expected}")
     for dim, most, word in zip(shape.dim, (limits.rows, limits.columns), ("batch", "length"), strict=False):
@@ -116,6 +124,8 @@ def _check_shape(name: str, shape: Any, rank: int, limits: Limits) -> None:
                 f"input {name!r} has shape {_dims(shape)}, expected {expected} with a {word} of {least} to"
                 f" {most}"
             )
+    if length is not None and shape.dim[1].size != length:
+        raise _invalid(f"input {name!r} has shape {_dims(shape)}, expected {expected}")
 
 
 def _check_numbers(name: str, array: NDArray[Any], limits: Limits) -> None:

@@ -171,6 +171,8 @@ def _fill(tensor: "TensorProto", name: str, values: Any, dtype: "tf.DType") -> N
         tensor.tensor_shape.dim.add().size = size
     if dtype == tf.string:
         tensor.string_val.extend(_text(name, value) for value in flat)
+    elif dtype == tf.bool:
+        tensor.bool_val.extend(_flag(name, value) for value in flat)
     else:
         tensor.float_val.extend(_number(name, value) for value in flat)
 
@@ -186,6 +188,12 @@ def _text(name: str, value: Any) -> bytes:
     except (UnicodeEncodeError, binascii.Error, TypeError, ValueError) as error:
         raise _invalid(f"input {name!r} holds text that cannot be encoded, expected UTF-8 text") from error
     raise _invalid(f"input {name!r} holds a {type(value).__name__}, expected strings")
+
+
+def _flag(name: str, value: Any) -> bool:
+    if value is not None and not isinstance(value, bool):
+        raise _invalid(f"input {name!r} holds a {type(value).__name__}, expected true or false")
+    return bool(value)
 
 
 def _number(name: str, value: Any) -> float:

@@ -17,6 +17,7 @@ from serving import rest_json
 from serving.access import Access
 from serving.answers import SIGNATURE_DEF, Answers
 from serving.http_server import Handler, HttpServer
+from serving.loaded_bundle import FILTERED
 from serving.observed import Observed
 from serving.request_inputs import RequestError
 
@@ -213,5 +214,6 @@ def _route(found: "re.Match[str]") -> Route:
 def _read(answers: Answers, request: predict_pb2.PredictRequest, body: bytes) -> bool:
     parsed = rest_json.parse(body)
     request.model_spec.signature_name = rest_json.signature_of(parsed)
-    specs = answers.bundle(request.model_spec).specs.get(request.model_spec.signature_name, {})
-    return rest_json.fill_inputs(parsed, specs, request)
+    bundle, signature = answers.bundle(request.model_spec), request.model_spec.signature_name
+    filters = bundle.filters.specs if signature in FILTERED else {}
+    return rest_json.fill_inputs(parsed, {**bundle.specs.get(signature, {}), **filters}, request)

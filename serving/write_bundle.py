@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from serving.export import export_bundle
 from serving.index import SCANN_DIR, build_index
 from serving.inputs import no_value, stored_input_specs
+from serving.item_attributes import ATTRIBUTES
 from serving.manifest import EXTRA, BundleError, Manifest, seal
 from serving.op_check import check_ops
+from serving.related import RELATED_DIR, build_related_index
 from serving.settings import IndexSettings
 from serving.warmup import write_warmup_requests
 from transform.features import HISTORY_AGES, HISTORY_EVENT_TYPES, HISTORY_ITEM_IDS, QUERY
@@ -52,8 +54,9 @@ def write_bundle(
     trained_until: float | None = None,
     training_state: str | None = None,
     baseline: str | None = None,
+    attributes: str | None = None,
 ) -> Manifest:
-    """Writes model, index, items, warm-up requests, training state, baseline and, last of all, the manifest.
+    """Writes model, indexes, items, attributes, warm-up requests, training state, baseline and, last of all, the manifest.
 
     Args:
       towers_dir: the trainer's SavedModel.
@@ -64,6 +67,7 @@ def write_bundle(
       trained_until: targets before this time were trained on, seconds UTC.
       training_state: directory that the next warm start needs; copied.
       baseline: directory with what the next run's data is compared with; copied.
+      attributes: file with what of the items can be filtered on, in the order of the ids; copied.
 
     Returns:
       The manifest, with version 0.
@@ -87,12 +91,17 @@ def write_bundle(
     k = export_bundle(towers_dir, catalogue.item_ids, catalogue.vectors, out_dir, settings.k)
     check_ops(out_dir)
     build_index(catalogue.vectors, settings).save(os.path.join(out_dir, SCANN_DIR))
+    related = build_related_index(catalogue.vectors, settings)
+    if related is not None:
+        related.save(os.path.join(out_dir, RELATED_DIR))
     _write_items(catalogue, os.path.join(out_dir, ITEMS))
     write_warmup_requests(out_dir, list(_warmup_requests(towers_dir, catalogue)))
     if training_state is not None:
         shutil.copytree(training_state, os.path.join(out_dir, TRAINING_STATE))
     if baseline is not None:
         shutil.copytree(baseline, os.path.join(out_dir, BASELINE))
+    if attributes is not None:
+        shutil.copyfile(attributes, os.path.join(out_dir, ATTRIBUTES))
     return seal(
         out_dir,
         item_count=len(catalogue.item_ids),

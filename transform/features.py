@@ -29,6 +29,11 @@ KNOWN_POSITIVE_IDS = "known_positive_ids"
 VIEW = "view"
 USER_GROUP = "user_group"
 QUERY_GROUP = "query_group"
+# Optional inputs of serving that filter: by items, and by an attribute of items, whose name follows the prefix.
+FILTER_ITEM_IDS = "filter_item_ids"
+EXCLUDE_ITEM_IDS = "exclude_item_ids"
+EXCLUDE_HISTORY = "exclude_history"
+ATTRIBUTE_FILTER = "filter_"
 ITEM_ID = "item_id"
 TITLE = "title"
 

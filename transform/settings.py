@@ -17,6 +17,9 @@ RESERVED_NAMES = frozenset(
         # Raw features and Transform outputs that InteractionGen and Transform add.
         "item",
         "item_tokens",
+        "item_ids",
+        "exclude_item_ids",
+        "exclude_history",
         "query_tokens",
         "history_item_ids",
         "history_event_types",
@@ -139,6 +142,9 @@ class FeatureSettings(BaseModel):
                 )
             if name in RESERVED_NAMES:
                 raise ValueError(f"{name}: reserved by Tandem, not a feature name; rename the column")
+        for feature in (*self.user, *self.context):
+            if feature.name.startswith("filter_"):
+                raise ValueError(f"{feature.name}: reserved for filters of items; rename the column")
         numbers = {feature.name for feature in self.item if feature.kind == "number"}
         if numbers & set(self.item_text):
             raise ValueError(

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from pipeline.cli import main
+from pipeline.query import filter_of
 from serving.bundle import versions
 from tests.pipeline.conftest import mini_profile
 
@@ -107,6 +108,16 @@ def test_port_in_use(capsys, tmp_path):
 def test_query_without_server_and_without_words(capsys):
     assert "no server answers at 127.0.0.1:1" in refused(capsys, "query", "mug", "--server", "127.0.0.1:1")
     assert "neither text nor history" in refused(capsys, "query")
+    assert "no server answers at 127.0.0.1:1" in refused(capsys, "related", "i001", "--server", "127.0.0.1:1")
+
+
+def test_filters_of_a_query(capsys):
+    chosen = filter_of(["brand=Star", "brand=Heart", "category=A > B"], ["price=5..", "weight=..2.5"], True)
+    assert chosen.values == {"brand": ["Star", "Heart"], "category": ["A > B"]}
+    assert chosen.ranges == {"price": (5.0, None), "weight": (None, 2.5)}
+    assert chosen.exclude_history
+    for word in ("price=5", "price=a..b", "5..20"):
+        assert f"got '{word}', expected NAME=" in refused(capsys, "query", "mug", "--range", word)
 
 
 def test_encoder_import_of_nothing_leaves_nothing(capsys, tmp_path):

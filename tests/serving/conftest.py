@@ -8,15 +8,18 @@ from typing import Any, NamedTuple
 
 import grpc
 import numpy as np
+import pyarrow as pa
 import pytest
 import tensorflow as tf
 import tensorflow_text as tf_text
+from pyarrow import parquet
 from tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from serving import server as servers
 from serving.bundle import publish
 from serving.client import wait_until_available
+from serving.item_attributes import attribute_columns, attribute_schema
 from serving.settings import IndexSettings
 from serving.write_bundle import Catalogue, write_bundle
 from transform.features import item_inputs, query_inputs
@@ -152,6 +155,18 @@ def save_towers(directory: Path, seed: int) -> str:
     return str(directory)
 
 
+def save_attributes(items: dict[str, np.ndarray], path: Path) -> str:
+    """Writes the declared features of items as CatalogIndexer does."""
+    kinds = {feature.name: feature.kind for feature in FEATURES.item}
+    inputs = {
+        name: items[name] if kind == "number" else np.array([v.encode() for v in items[name]], object)
+        for name, kind in kinds.items()
+    }
+    columns = attribute_columns(inputs, kinds)
+    parquet.write_table(pa.Table.from_arrays(columns, schema=attribute_schema(kinds)), path)
+    return str(path)
+
+
 def make_shop(directory: Path, seed: int = 0, settings: IndexSettings | None = None) -> Shop:
     """Towers, catalogue and a sealed bundle in a directory."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -171,6 +186,7 @@ def make_shop(directory: Path, seed: int = 0, settings: IndexSettings | None = N
         spans=(1, 2),
         trained_until=86400,
         training_state=str(state),
+        attributes=save_attributes(items, directory / "item_attributes.parquet"),
     )
     return Shop(towers_dir, str(directory / "bundle"), catalogue, items)
 

@@ -18,8 +18,9 @@ from tfx.types import standard_artifacts
 
 from serving.bundle import BundleError, verify_bundle
 from serving.catalog_indexer import CatalogIndexer
-from serving.embed_items import read_embedded_items
+from serving.embed_items import embed_items, read_embedded_items, write_embedded_attributes
 from serving.index import SCANN_DIR, load_index
+from serving.item_attributes import read_attributes
 from serving.op_check import check_ops
 from serving.settings import IndexSettings
 from serving.warmup import WARMUP_REQUESTS
@@ -147,6 +148,31 @@ def test_bundle_says_what_its_data_was_like_and_gives_no_query_or_user_away(
     }
     stored = (directory / "train.pb").read_bytes()
     assert b"red mug" not in stored and b"ada" not in stored
+
+
+def test_declared_features_can_be_filtered_on(shop: Shop, tmp_path: Path) -> None:
+    run_indexer(shop, tmp_path, np.random.default_rng(6).permutation(60))
+    attributes = read_attributes(tmp_path / "bundle" / "Format-Serving")
+    assert attributes is not None
+    assert attributes.kinds == {"category": "path", "brand": "category", "price": "number"}
+    np.testing.assert_array_equal(attributes.among("brand", [b"acme"]), shop.items["brand"] == "acme")
+    np.testing.assert_array_equal(
+        attributes.among("category", [b"home > mugs"]), shop.items["category"] == "home > mugs"
+    )
+    prices = shop.items["price"]
+    np.testing.assert_array_equal(attributes.within("price", 5, np.nan), prices >= 5)
+    np.testing.assert_array_equal(attributes.within("price", np.nan, np.nan), ~np.isnan(prices))
+
+
+def test_shop_without_item_features_has_no_attributes(shop: Shop, tmp_path: Path) -> None:
+    embedded = tmp_path / "embedded"
+    embedded.mkdir()
+    write_items(tmp_path / "items", shop.items, np.arange(10))
+    embed_items(
+        beam.Pipeline(runner=FnApiRunner()), str(tmp_path / "items" / "*"), shop.towers_dir, str(embedded)
+    )
+    assert write_embedded_attributes(str(embedded), str(tmp_path / "attributes.parquet")) is None
+    assert len(read_embedded_items(str(embedded)).item_ids) == 10
 
 
 def test_item_there_twice_stops_the_run(shop: Shop, tmp_path: Path) -> None:

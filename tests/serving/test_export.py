@@ -177,7 +177,7 @@ DENSE = {
 }
 
 
-def test_bundle_has_the_four_signatures_and_only_ops_that_tf_serving_has(shop: Shop, model) -> None:
+def test_bundle_has_its_signatures_and_only_ops_that_tf_serving_has(shop: Shop, model) -> None:
     assert set(model.signatures) == set(SIGNATURES)
     assert model.signatures["embed_item"].structured_outputs["embedding"].shape[1] == DIMENSION
     check_ops(shop.bundle_dir)

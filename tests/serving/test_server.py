@@ -96,7 +96,8 @@ def test_metadata_describes_what_is_served(stub) -> None:
     definitions = get_model_metadata_pb2.SignatureDefMap()
     assert response.metadata["signature_def"].Unpack(definitions)
     signatures = definitions.signature_def
-    assert set(signatures) == {"serving_default", "exact", "embed_query", "embed_item", "evaluate", "items"}
+    expected = {"serving_default", "exact", "embed_query", "embed_item", "evaluate", "items", "related"}
+    assert set(signatures) == expected
     assert signatures["exact"] == signatures["serving_default"]
     assert [d.size for d in signatures["exact"].inputs["history_item_ids"].tensor_shape.dim] == [-1, -1]
     assert [d.size for d in signatures["exact"].outputs["scores"].tensor_shape.dim] == [-1, 20]

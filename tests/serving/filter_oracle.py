@@ -1,0 +1,74 @@
+"""What filters let through, one item and one request at a time."""
+
+import math
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tests.serving.conftest import Shop
+
+NAN = math.nan
+HISTORY = [["sku-3", "sku-50", "sku-3", "gone"]]
+LOVED = [["loved", "loved", "view", "loved"]]  # a bonus of 2 each
+
+
+def passes(item: dict[str, Any], filters: dict[str, Any], history: list[str]) -> bool:
+    """The rules, one item and one request at a time."""
+
+    def levels(path: str) -> list[str]:
+        return [level.strip() for level in path.split(">") if level.strip()]
+
+    categories = [levels(path) for path in filters.get("filter_category", []) if path]
+    brands = [brand for brand in filters.get("filter_brand", []) if brand]
+    least, most = filters.get("filter_price", (NAN, NAN))
+    only = [item_id for item_id in filters.get("filter_item_ids", []) if item_id]
+    own = levels(item["category"])
+    return (
+        (not categories or any(path and own[: len(path)] == path for path in categories))
+        and (not brands or item["brand"] in brands)
+        and (math.isnan(least) or item["price"] >= least)
+        and (math.isnan(most) or item["price"] <= most)
+        and (not only or item["item_id"] in only)
+        and item["item_id"] not in filters.get("exclude_item_ids", [])
+        and not (filters.get("exclude_history") and item["item_id"] in history)
+    )
+
+
+def expected(shop: Shop, filters: dict[str, Any], **query: list[Any]) -> list[tuple[str, float]]:
+    """The best 20 that pass, with the bonus of the history, in float64."""
+    scores = shop.catalogue.vectors.astype(np.float64) @ shop.embed_queries(**query)[0]
+    history = query.get("history_item_ids", [[]])[0]
+    loved = {
+        i
+        for i, how in zip(history, query.get("history_event_types", [[]])[0], strict=False)
+        if how == "loved"
+    }
+    rows = [dict(zip(shop.items, values, strict=True)) for values in zip(*shop.items.values(), strict=True)]
+    passing = [
+        (row["item_id"], score + 2.0 * (row["item_id"] in loved))
+        for row, score in zip(rows, scores, strict=True)
+        if passes(row, filters, history)
+    ]
+    return sorted(passing, key=lambda pair: -pair[1])[:20]
+
+
+def tensors(filters: dict[str, Any]) -> dict[str, Any]:
+    """Inputs of a batch of one."""
+    given: dict[str, Any] = {}
+    for name, value in filters.items():
+        if name == "exclude_history":
+            given[name] = np.array([value])
+        elif name == "filter_price":
+            given[name] = np.array([value], np.float32)
+        else:
+            given[name] = tf.reshape(tf.constant(value, tf.string), [1, -1])
+    return {name: tf.make_tensor_proto(value) for name, value in given.items()}
+
+
+def check(answer: Any, wanted: list[tuple[str, float]], row: int = 0) -> None:
+    ids = [item.decode() for item in tf.make_ndarray(answer.outputs["item_ids"])[row]]
+    scores = tf.make_ndarray(answer.outputs["scores"])[row]
+    assert ids == [item for item, _ in wanted] + [""] * (20 - len(wanted))
+    np.testing.assert_allclose(scores[: len(wanted)], [score for _, score in wanted], rtol=1e-4, atol=1e-5)
+    assert (scores[len(wanted) :] == np.finfo(np.float32).min).all()
