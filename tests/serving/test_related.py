@@ -9,8 +9,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.client import RetrievalClient
 from serving.changed_items import ChangedItems
+from serving.client import RetrievalClient
 from serving.index import build_index
 from serving.loaded_bundle import load_bundle
 from serving.related import RELATED_DIR, RelatedItems, build_related_index, unit_vectors
