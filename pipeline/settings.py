@@ -101,6 +101,16 @@ class Settings(BaseModel):
             raise ValueError("no gate has at_least, expected one at least: it is the only bar of a first run")
         return gates
 
+    @model_validator(mode="after")
+    def _leave_the_towers_something(self) -> "Settings":
+        if self.features.lexical_buckets and self.model.lexical_dimension >= self.model.dimension:
+            raise ValueError(
+                f"model.lexical_dimension is {self.model.lexical_dimension} of model.dimension"
+                f" {self.model.dimension}, expected fewer, or nothing is left for the towers;"
+                " set features.lexical_buckets to 0 to go without"
+            )
+        return self
+
 
 def load_settings(profile: str | Path, overrides: dict[str, Any] | None = None) -> Settings:
     """Reads and checks a YAML profile.

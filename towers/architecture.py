@@ -17,8 +17,14 @@ def describe_architecture(
     trained: dict[str, Any] = {"weights": _fingerprint(encoder.preset), "trainable": encoder.trainable}
     if encoder.trainable == "lora":
         trained["lora_rank"] = encoder.lora_rank
+    shape: dict[str, Any] = {"dimension": model.dimension, "normalize": model.normalize}
+    if features.lexical_buckets:
+        shape |= {
+            "lexical_buckets": features.lexical_buckets,
+            "lexical_dimension": model.lexical_dimension,
+        }
     return {
-        "model": {"dimension": model.dimension, "normalize": model.normalize},
+        "model": shape,
         "encoder": trained,
         "features": {
             "item_text": list(features.item_text),

@@ -8,12 +8,20 @@ import tensorflow as tf
 from towers.encoder import TextEncoder
 from towers.history import HistoryEncoder
 from towers.item_tower import ItemTower
+from towers.lexical_view import LexicalView
 from towers.query_tower import QueryTower
 from towers.repeat import RepeatBonus
 from towers.settings import ModelSettings
 from towers.two_tower import TwoTower
 from towers.vocabulary import Vocabulary
-from transform.features import EVENT_TYPE_VOCABULARY, ITEM_ID_VOCABULARY, PATH_LEVELS, query_features
+from transform.features import (
+    EVENT_TYPE_VOCABULARY,
+    ITEM_ID_VOCABULARY,
+    ITEM_LEXEMES,
+    PATH_LEVELS,
+    QUERY_LEXEMES,
+    query_features,
+)
 from transform.settings import Feature, FeatureSettings
 
 POPULARITY_WEIGHT = 10.0  # of the first coordinate; keeps what stands there as small as the other coordinates
@@ -37,12 +45,14 @@ def build_model(
       policy: Keras dtype policy of the dense layers; tables, vectors and loss are float32 under any.
       negatives: evenly drawn catalogue items a step.
     """
+    lexical = _lexical_view(features, settings)
+    dimension = settings.dimension - (lexical.dimension if lexical is not None else 0)
     items = vocabularies[ITEM_ID_VOCABULARY]
     event_weights = _event_weights(features, vocabularies[EVENT_TYPE_VOCABULARY])
     history = HistoryEncoder(
         items.rows,
         event_weights,
-        settings.dimension,
+        dimension,
         dropout=settings.history_dropout,
         name="history",
         dtype="float32",
@@ -50,7 +60,7 @@ def build_model(
     query_tower = QueryTower(
         history,
         {feature.name: _rows(feature, features, vocabularies) for feature in query_features(features)},
-        settings.dimension,
+        dimension,
         policy,
         name="query_tower",
         dtype="float32",
@@ -58,7 +68,7 @@ def build_model(
     item_tower = ItemTower(
         items.rows,
         {feature.name: _rows(feature, features, vocabularies) for feature in features.item},
-        settings.dimension,
+        dimension,
         policy,
         id_dropout=settings.item_id_dropout,
         name="item_tower",
@@ -66,7 +76,15 @@ def build_model(
     )
     repeat = RepeatBonus(items.rows, event_weights, name="repeat", dtype="float32")
     model = TwoTower(
-        encoder, query_tower, item_tower, repeat, settings, negatives, name="two_tower", dtype="float32"
+        encoder,
+        query_tower,
+        item_tower,
+        repeat,
+        lexical,
+        settings,
+        negatives,
+        name="two_tower",
+        dtype="float32",
     )
     _build(model, features)
     counts = items.counts if items.counts is not None else np.full(len(items.keys), 2)
@@ -92,7 +110,7 @@ def _start_from_popularity(model: TwoTower, counts: np.ndarray) -> None:
     if not model.settings.normalize:
         share = np.log(sold + 0.5)
         ids[:, 0] = (share - share.max()) / POPULARITY_WEIGHT
-        bias = np.zeros(model.settings.dimension, np.float32)
+        bias = np.zeros(model.query_tower.dimension, np.float32)
         bias[0] = POPULARITY_WEIGHT
         model.query_tower.bias.assign(bias)
     model.item_tower.ids.assign(ids)
@@ -115,6 +133,12 @@ def keyed_variables(model: TwoTower, features: FeatureSettings) -> dict[str, str
     return keyed
 
 
+def _lexical_view(features: FeatureSettings, settings: ModelSettings) -> LexicalView | None:
+    if not features.lexical_buckets:
+        return None
+    return LexicalView(features.lexical_buckets, settings.lexical_dimension, name="lexical", dtype="float32")
+
+
 def _event_weights(features: FeatureSettings, types: Vocabulary) -> list[float]:
     """What an event starts to count in the history: a target's type 1, others 0.1, an unknown type between."""
     return [0.5] + [1.0 if key in features.event_types else 0.1 for key in types.keys]
@@ -134,8 +158,11 @@ def _build(model: TwoTower, features: FeatureSettings) -> None:
         }
 
     nothing = tf.zeros([1, 1], tf.int32)
-    names = ("query_tokens", "history_items", "history_types", "history_ages")
-    model.embed_items(tf.zeros([1], tf.int32), tf.zeros([1, model.encoder.dimension]), absent(features.item))
+    names = ("query_tokens", QUERY_LEXEMES, "history_items", "history_types", "history_ages")
+    if model.lexical is not None:
+        model.lexical.build()
+    item_inputs = {ITEM_LEXEMES: nothing, **absent(features.item)}
+    model.embed_items(tf.zeros([1], tf.int32), tf.zeros([1, model.encoder.dimension]), item_inputs)
     inputs = {**{name: nothing for name in names}, **absent(query_features(features))}
     model.embed_queries(inputs)
     model.history_bonus(inputs)

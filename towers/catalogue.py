@@ -13,11 +13,15 @@ class Catalogue(NamedTuple):
       tokens: int32 [N + 1, L], 0 = padding.
       features: name -> int32 [N + 1, n], 0 = none.
       text: float32 [N + 1, E], encoded texts, when the encoder is frozen; else None.
+      lexemes: int32 [N + 1, W], 0 = padding, and
+      lexeme_words: int32 [N + 1, W], see `transform.lexemes`; None without a lexical view.
     """
 
     tokens: np.ndarray
     features: dict[str, np.ndarray]
     text: np.ndarray | None = None
+    lexemes: np.ndarray | None = None
+    lexeme_words: np.ndarray | None = None
 
     @property
     def items(self) -> np.ndarray:

@@ -12,9 +12,12 @@ from transform.features import (
     HISTORY_ITEMS,
     HISTORY_TYPES,
     ITEM,
+    ITEM_LEXEME_WORDS,
+    ITEM_LEXEMES,
     ITEM_TOKENS,
     KNOWN_POSITIVES,
     PATH_LEVELS,
+    QUERY_LEXEMES,
     QUERY_TOKENS,
     TARGET_ITEMS,
     TARGET_WEIGHTS,
@@ -57,7 +60,8 @@ class Requests(NamedTuple):
 def request_columns(features: FeatureSettings) -> tuple[str, ...]:
     """Names of the query tower's inputs, without targets."""
     declared = tuple(feature.name for feature in query_features(features))
-    return (QUERY_TOKENS, HISTORY_ITEMS, HISTORY_TYPES, HISTORY_AGES, *declared)
+    texts = (QUERY_TOKENS, QUERY_LEXEMES) if features.lexical_buckets else (QUERY_TOKENS,)
+    return (*texts, HISTORY_ITEMS, HISTORY_TYPES, HISTORY_AGES, *declared)
 
 
 def read_requests(patterns: list[str], features: FeatureSettings) -> Requests:
@@ -86,19 +90,23 @@ def read_catalogue(patterns: list[str], features: FeatureSettings, rows: int) ->
       TandemError: no file matches, or a file is damaged.
     """
     widths = {feature.name: PATH_LEVELS if feature.kind == "path" else 1 for feature in features.item}
-    columns = _read(patterns, (ITEM, ITEM_TOKENS, *widths))
+    lexical = (ITEM_LEXEMES, ITEM_LEXEME_WORDS) if features.lexical_buckets else ()
+    columns = _read(patterns, (ITEM, ITEM_TOKENS, *lexical, *widths))
     place = np.arange(len(columns[ITEM].offsets) - 1)
     item = columns[ITEM].padded(place, 1)[:, 0]
 
-    def table(name: str, width: int) -> np.ndarray:
-        values = np.zeros((rows, width), np.int32)
-        values[item] = columns[name].padded(place, width)
+    def table(name: str, width: int | None = None) -> np.ndarray:
+        padded = columns[name].padded(place, width)
+        values = np.zeros((rows, padded.shape[1]), np.int32)
+        values[item] = padded
         values[0] = 0
         return values
 
     return Catalogue(
         tokens=table(ITEM_TOKENS, features.item_tokens),
         features={name: table(name, width) for name, width in widths.items()},
+        lexemes=table(ITEM_LEXEMES) if lexical else None,
+        lexeme_words=table(ITEM_LEXEME_WORDS) if lexical else None,
     )
 
 

@@ -13,6 +13,7 @@ from transform.features import (
     HISTORY_ITEMS,
     HISTORY_TYPES,
     ITEM,
+    ITEM_LEXEMES,
     ITEM_TOKENS,
     InputSpec,
     dense_to_raw,
@@ -76,7 +77,10 @@ class ServedTowers(tf.Module):
         transformed = self._apply_transform(dense_to_raw(inputs))
         if text is None:
             text = self.model.encoder(_dense(transformed[ITEM_TOKENS]))
-        declared = {feature.name: _dense(transformed[feature.name]) for feature in self.features.item}
+        names = [feature.name for feature in self.features.item]
+        if self.features.lexical_buckets:
+            names.append(ITEM_LEXEMES)
+        declared = {name: _dense(transformed[name]) for name in names}
         item = _dense(transformed[ITEM])[:, :1]
         item = tf.pad(item, [[0, 0], [0, 1 - tf.shape(item)[1]]])[:, 0]
         return {"embedding": self.model.embed_items(item, text, declared)}

@@ -28,11 +28,15 @@ def prepare_model(model: TwoTower, batches: Batches, catalogue: Catalogue, negat
     """
     if catalogue.text is not None:
         # The first coordinate says what is popular (see `build_model`); texts take the others.
-        directions = principal_directions(catalogue.text[1:], model.settings.dimension - 1)
+        directions = principal_directions(catalogue.text[1:], model.query_tower.dimension - 1)
         directions = np.pad(directions, ((0, 0), (1, 0)))
         model.query_tower.text.kernel.assign(directions)
         model.item_tower.text.kernel.assign(directions)
-    model.use_catalogue(catalogue, expected_slots(batches.own_slots(len(catalogue.tokens)), negatives))
+    if model.lexical is not None and catalogue.lexemes is not None:
+        model.lexical.start_from(catalogue.lexemes[1:])
+    made_up = model.settings.made_up_queries
+    own = (1.0 - made_up) * batches.own_slots(len(catalogue.tokens))
+    model.use_catalogue(catalogue, expected_slots(own, negatives + made_up * batches.pairs_per_batch))
 
 
 def count_steps(settings: TrainingSettings, batches: Batches, warm: bool) -> int:

@@ -41,6 +41,17 @@ class ModelSettings(BaseModel):
         le=1024,
         description="Length of query and item vectors, in floats; sets the index's size.",
     )
+    lexical_dimension: int = Field(
+        default=256,
+        ge=1,
+        description="How many of them say how a text is spelt, where features.lexical_buckets is set; fewer than all.",
+    )
+    view_loss: float = Field(
+        default=0.3,
+        ge=0,
+        description="Weight of the losses that the lexical part and the rest have alone, beside the joint one, where"
+        " features.lexical_buckets is set: without, the part that learns faster starves the other.",
+    )
     normalize: bool = Field(
         default=False,
         description="Whether vectors have length 1. Off: an item's length may carry its popularity,"
@@ -76,8 +87,8 @@ class ModelSettings(BaseModel):
         default=0.1,
         ge=0,
         lt=1,
-        description="Share of training pairs whose request is replaced by the text of their own item, so that search"
-        " works in a shop that has no query log.",
+        description="Share of training pairs that are replaced by an item drawn evenly from the catalogue and its text"
+        " as a query, so that search works in a shop that has no query log.",
     )
 
 

@@ -11,10 +11,12 @@ from towers.encoder import TextEncoder
 from towers.gather import gather_candidates, sum_over_replicas
 from towers.history import hide_types_and_ages
 from towers.item_tower import ItemTower
+from towers.lexical_view import LexicalView, draw_window
 from towers.loss import RetrievalLoss, negatives_mask
 from towers.query_tower import QueryTower
 from towers.repeat import RepeatBonus
 from towers.settings import ModelSettings
+from transform.features import ITEM_LEXEMES, QUERY_LEXEMES
 
 
 class TwoTower(keras.Model):
@@ -22,11 +24,14 @@ class TwoTower(keras.Model):
 
     score(request, item) = q(request) . v(item) + bonus(request, item)
 
+    With a lexical view, the last coordinates of q and v are its own and the towers have the others.
+
     Args:
       encoder: the text encoder; its vectors are float32.
       query_tower: makes query vectors.
       item_tower: makes item vectors.
       repeat: makes the bonus.
+      lexical: says how texts are spelt, or None.
       settings: temperature and normalisation.
       negatives: evenly drawn catalogue items a step, over all replicas, beside the batch's own items.
     """
@@ -37,6 +42,7 @@ class TwoTower(keras.Model):
         query_tower: QueryTower,
         item_tower: ItemTower,
         repeat: RepeatBonus,
+        lexical: LexicalView | None,
         settings: ModelSettings,
         negatives: int = 0,
         **kwargs: Any,
@@ -46,6 +52,7 @@ class TwoTower(keras.Model):
         self.query_tower = query_tower
         self.item_tower = item_tower
         self.repeat = repeat
+        self.lexical = lexical
         self.settings = settings
         self.negatives = negatives
         self.retrieval_loss = RetrievalLoss(settings.temperature)
@@ -64,6 +71,11 @@ class TwoTower(keras.Model):
             tables["tokens"] = tf.constant(catalogue.tokens)
         else:
             tables["text"] = tf.constant(catalogue.text)
+        if self.lexical is not None:
+            tables |= {
+                "lexemes": tf.constant(catalogue.lexemes),
+                "words": tf.constant(catalogue.lexeme_words),
+            }
         tables["slots"] = tf.constant(slots, tf.float32)
         self._tables = tables
         self.item_count = len(catalogue.tokens) - 1
@@ -71,7 +83,10 @@ class TwoTower(keras.Model):
     def embed_queries(self, inputs: dict[str, Any], training: bool = False) -> Any:
         """Encodes requests: transformed query inputs [B, ...] -> float32 [B, dimension]."""
         text = self.encoder(inputs["query_tokens"], training=training)
-        return self._finish(self.query_tower(inputs, text, training=training))
+        vectors = self.query_tower(inputs, text, training=training)
+        if self.lexical is not None:
+            vectors = tf.concat([vectors, self.lexical.of_queries(inputs[QUERY_LEXEMES])], 1)
+        return self._finish(vectors)
 
     def history_bonus(self, inputs: dict[str, Any]) -> Any:
         """What each request's own history items get on top: transformed query inputs [B, ...] -> float32 [B, H]."""
@@ -83,27 +98,35 @@ class TwoTower(keras.Model):
         Args:
           item: int32 [B], rows of the item vocabulary.
           text: float32 [B, E], encoded texts.
-          features: name -> int32 [B, n].
+          features: name -> int32 [B, n]; with a lexical view, `ITEM_LEXEMES` among them.
           training: whether dropout is on.
 
         Returns:
           float32 [B, dimension].
         """
-        return self._finish(self.item_tower(item, text, features, training=training))
+        vectors = self.item_tower(item, text, features, training=training)
+        if self.lexical is not None:
+            vectors = tf.concat([vectors, self.lexical.of_items(features[ITEM_LEXEMES])], 1)
+        return self._finish(vectors)
 
     def embed_catalogue_items(self, item: Any, training: bool = False) -> Any:
         """Encodes items of the catalogue by row: int32 [B] -> float32 [B, dimension]."""
         text = self._encode_catalogue_texts(item, training)
         names = self.item_tower.features.rows
         features = {name: tf.gather(self._tables[name], item) for name in names}
+        if self.lexical is not None:
+            features[ITEM_LEXEMES] = tf.gather(self._tables["lexemes"], item)
         return self.embed_items(item, text, features, training=training)
 
-    def embed_texts(self, inputs: dict[str, Any], text: Any, training: bool = False) -> Any:
+    def embed_texts(
+        self, inputs: dict[str, Any], text: Any, lexemes: Any = None, training: bool = False
+    ) -> Any:
         """Encodes requests that are a text and nothing else.
 
         Args:
           inputs: transformed query inputs, for the names and widths of the features; their values are not used.
           text: float32 [B, E], encoded texts.
+          lexemes: int32 [B, W], with a lexical view.
           training: whether dropout is on.
 
         Returns:
@@ -113,7 +136,10 @@ class TwoTower(keras.Model):
             name: tf.zeros([tf.shape(text)[0], value.shape[1] or 1], value.dtype)
             for name, value in inputs.items()
         }
-        return self._finish(self.query_tower(nothing, text, training=training))
+        vectors = self.query_tower(nothing, text, training=training)
+        if self.lexical is not None:
+            vectors = tf.concat([vectors, self.lexical.of_queries(lexemes)], 1)
+        return self._finish(vectors)
 
     def call(self, batch: dict[str, Any], training: bool = False) -> dict[str, Any]:
         """Makes this replica's pairs and candidates.
@@ -125,8 +151,9 @@ class TwoTower(keras.Model):
 
         Returns:
           queries float32 [P, D], row int32 [P], own int32 [P], weights float32 [P], vectors float32 [c, D] and
-          items int32 [c]: the pairs' own items, then drawn ones; entry_weights float32 [R, H] of the histories, and
-          has_history float32 [P], 0 for a made-up query.
+          items int32 [c]: the pairs' own items, then drawn ones; entry_weights float32 [R, H] of the histories; made_up
+          bool [P], whether the pair is an item drawn evenly from the catalogue and its text as a query, instead of
+          the row's; and has_text bool [P].
         """
         if training and self.settings.history_unknown:
             types, ages = hide_types_and_ages(
@@ -136,18 +163,23 @@ class TwoTower(keras.Model):
         place = tf.where(batch["target_items"] > 0)
         row = tf.cast(place[:, 0], tf.int32)
         own = tf.gather_nd(batch["target_items"], place)
+        made_up = tf.zeros_like(own, tf.bool)
+        if training and self.settings.made_up_queries:
+            made_up = tf.random.uniform(tf.shape(own)) < self.settings.made_up_queries
+            own = tf.where(made_up, self._draw_items(tf.size(own)), own)
         items = own
         if training and self.negatives:
             replicas = tf.distribute.get_strategy().num_replicas_in_sync
-            drawn = tf.random.uniform([self.negatives // replicas], 1, self.item_count + 1, dtype=items.dtype)
-            items = tf.concat([own, drawn], 0)
+            items = tf.concat([own, self._draw_items(self.negatives // replicas)], 0)
         queries = tf.gather(self.embed_queries(batch, training=training), row)
-        has_history = tf.ones_like(own, tf.float32)
+        has_text = tf.gather(tf.reduce_any(batch["query_tokens"] > 0, axis=1), row)
         if training and self.settings.made_up_queries:
-            made_up = tf.random.uniform([tf.shape(own)[0], 1]) < self.settings.made_up_queries
             texts = self._encode_catalogue_texts(own, training)
-            queries = tf.where(made_up, self.embed_texts(batch, texts, training), queries)
-            has_history -= tf.cast(made_up[:, 0], tf.float32)
+            lexemes = None
+            if self.lexical is not None:
+                lexemes = draw_window(*(tf.gather(self._tables[name], own) for name in ("lexemes", "words")))
+            asked = self.embed_texts(batch, texts, lexemes, training)
+            queries = tf.where(made_up[:, tf.newaxis], asked, queries)
         return {
             "queries": queries,
             "row": row,
@@ -156,7 +188,8 @@ class TwoTower(keras.Model):
             "vectors": self.embed_catalogue_items(items, training=training),
             "items": items,
             "entry_weights": self._entry_weights(batch),
-            "has_history": has_history,
+            "made_up": made_up,
+            "has_text": has_text | made_up,
         }
 
     def compute_loss(
@@ -174,18 +207,31 @@ class TwoTower(keras.Model):
         """
         del y, sample_weight, training
         candidates = gather_candidates(y_pred["vectors"], y_pred["items"])
-        mask = negatives_mask(y_pred["own"], candidates.items, x["known_positives"], y_pred["row"])
+        real = tf.cast(~y_pred["made_up"], tf.float32)[:, tf.newaxis]
+        known = tf.where(y_pred["made_up"], tf.shape(x["known_positives"])[0], y_pred["row"])
+        mask = negatives_mask(
+            y_pred["own"], candidates.items, tf.pad(x["known_positives"], [[0, 1], [0, 0]]), known
+        )
         self.masked.update_state(1.0 - tf.reduce_mean(tf.cast(mask, tf.float32)))
         bonus = self.repeat.of_candidates(x["history_items"], y_pred["entry_weights"], candidates.items)
-        total = self.retrieval_loss(
-            y_pred["queries"],
-            candidates.vectors,
-            y_pred["weights"],
-            tf.gather(self._tables["slots"], candidates.items),
-            mask,
-            tf.gather(bonus, y_pred["row"]) * y_pred["has_history"][:, tf.newaxis],
-        )
+        bonus = tf.gather(bonus, y_pred["row"]) * real
+        queries, vectors, weights = y_pred["queries"], candidates.vectors, y_pred["weights"]
+        slots = tf.gather(self._tables["slots"], candidates.items)
+        total = self.retrieval_loss(queries, vectors, weights, slots, mask, bonus)
+        if self.lexical is not None and self.settings.view_loss:
+            weights *= tf.cast(y_pred["has_text"], tf.float32)
+            for q, v in zip(self._views(queries), self._views(vectors), strict=True):
+                alone = self.retrieval_loss(q, v, weights, slots, mask, tf.zeros_like(bonus))
+                total += self.settings.view_loss * alone
         return total / tf.maximum(sum_over_replicas(tf.reduce_sum(y_pred["weights"])), 1e-9)
+
+    def _draw_items(self, count: Any) -> Any:
+        """Rows of the catalogue, evenly: int32 [count]."""
+        return tf.random.uniform([count], 1, self.item_count + 1, dtype=tf.int32)
+
+    def _views(self, vectors: Any) -> list[Any]:
+        """What the towers say, and what the lexical view does."""
+        return tf.split(vectors, [self.query_tower.dimension, -1], axis=1)
 
     def _entry_weights(self, inputs: dict[str, Any]) -> Any:
         """How much each history entry counts for its own item: float32 [B, H]."""

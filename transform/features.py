@@ -50,6 +50,10 @@ TARGET_ITEMS = "target_items"
 KNOWN_POSITIVES = "known_positives"
 ITEM = "item"
 ITEM_TOKENS = "item_tokens"
+# Only where `features.lexical_buckets` is set.
+QUERY_LEXEMES = "query_lexemes"
+ITEM_LEXEMES = "item_lexemes"
+ITEM_LEXEME_WORDS = "item_lexeme_words"
 
 # Vocabulary files of the transform graph; a category or path feature's vocabulary has the feature's name.
 ITEM_ID_VOCABULARY = "item_id"

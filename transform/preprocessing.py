@@ -7,6 +7,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from transform import features
+from transform.lexemes import lexemes
 from transform.settings import Feature, FeatureSettings
 from transform.text import load_tokenizer
 
@@ -42,6 +43,11 @@ def preprocessing_fn(inputs: Mapping[str, Sparse], custom_config: Mapping[str, A
         features.ITEM: _look_up(inputs[features.ITEM_ID], item_vocabulary),
         features.ITEM_TOKENS: _tokens(_item_text(inputs, settings), preset, settings.item_tokens),
     }
+    if settings.lexical_buckets:
+        query = lexemes(_text(inputs[features.QUERY]), settings.lexical_buckets, settings.query_tokens)
+        item = lexemes(_item_text(inputs, settings), settings.lexical_buckets, settings.item_tokens)
+        outputs[features.QUERY_LEXEMES] = query.buckets
+        outputs[features.ITEM_LEXEMES], outputs[features.ITEM_LEXEME_WORDS] = item
     for feature in (*features.query_features(settings), *settings.item):
         outputs[feature.name] = _declared(inputs[feature.name], feature, settings)
     return outputs

@@ -21,6 +21,9 @@ RESERVED_NAMES = frozenset(
         "exclude_item_ids",
         "exclude_history",
         "query_tokens",
+        "query_lexemes",
+        "item_lexemes",
+        "item_lexeme_words",
         "history_item_ids",
         "history_event_types",
         "history_ages",
@@ -91,6 +94,13 @@ class FeatureSettings(BaseModel):
     )
     item_tokens: int = Field(
         default=32, ge=3, le=512, description="Tokens kept of an item's text, start and end included."
+    )
+    lexical_buckets: int = Field(
+        default=0,
+        ge=0,
+        le=1 << 24,
+        description="Rows of the table of hashed words and word pieces that texts are also matched by, beside the"
+        " encoder: brands, model numbers, misspellings. 0: the encoder alone; 65536 suits 100,000 items.",
     )
     number_buckets: int = Field(
         default=16, ge=2, le=1000, description="Quantile buckets of each number feature."

@@ -53,6 +53,11 @@ def test_overrides_replace_only_what_is_given(profile):
         ("training.batch_size", "many", "setting 'training.batch_size': .*received 'many'"),
         ("data.holdout_days", -1, "setting 'data.holdout_days': .*received -1"),
         ("data", {}, "setting 'data.dataset' is missing"),
+        (
+            "features.lexical_buckets",
+            1024,
+            "lexical_dimension is 256 of model.dimension 128, expected fewer",
+        ),
         ("gates", [{"metric": "recall_at_10", "reason": "none"}], "a gate needs at_least or lose_at_most"),
         ("gates", [{"metric": "mrr", "lose_at_most": 0.1, "reason": "r"}], "no gate has at_least"),
         (
