@@ -164,7 +164,7 @@ def test_cache_lets_go_of_what_was_asked_longest_ago() -> None:
         return response
 
     def ask(item: str) -> predict_pb2.PredictResponse | None:
-        key, found = cache.get(1, request_of("items", item_ids=[item]))
+        key, found = cache.get(1, 0, request_of("items", item_ids=[item]))
         if found is None:
             cache.put(key, answer(400))
         return found
@@ -175,10 +175,11 @@ def test_cache_lets_go_of_what_was_asked_longest_ago() -> None:
     assert ask("c") is None  # which drives out b
     assert ask("a") and ask("c")
     assert ask("b") is None
-    assert cache.get(2, request_of("items", item_ids=["a"]))[1] is None  # another version, another answer
-    key, _ = cache.get(1, request_of("items", item_ids=["large"]))
+    assert cache.get(2, 0, request_of("items", item_ids=["a"]))[1] is None  # another version, another answer
+    assert cache.get(1, 1, request_of("items", item_ids=["a"]))[1] is None  # and another catalogue
+    key, _ = cache.get(1, 0, request_of("items", item_ids=["large"]))
     cache.put(key, answer(2_000))
-    assert cache.get(1, request_of("items", item_ids=["large"]))[1] is None
+    assert cache.get(1, 0, request_of("items", item_ids=["large"]))[1] is None
     assert ask("b")  # and what was there is still there
 
 

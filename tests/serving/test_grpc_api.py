@@ -62,6 +62,7 @@ def test_reflection_lists_the_services_and_describes_predict(address: str) -> No
     assert {service.name for service in listed.list_services_response.service} == {
         "tensorflow.serving.PredictionService",
         "tensorflow.serving.ModelService",
+        "tandem.Catalog",
         "grpc.health.v1.Health",
         "grpc.reflection.v1alpha.ServerReflection",
     }
