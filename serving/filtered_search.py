@@ -10,7 +10,7 @@ from serving.filters import Mask
 from serving.index import Index, Neighbours
 
 # So many times the items that would do if the filter had nothing to do with the query: a random number of them is
-# eligible, and with twice as many as expected there are k but once in a hundred times for k = 10, once in 10^12 for 100.
+# eligible, and with twice as many as expected fewer than k are once in two hundred times for k = 10, never for 100.
 _SPARE = 2
 # From this share of eligible items on, comparing all and picking is quicker than gathering the vectors of some.
 _GATHERED_SHARE = 0.25
