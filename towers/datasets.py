@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from towers.examples import Column, Requests, request_columns
+from towers.query_texts import QUERY_TEXT
 from transform.errors import TandemError
 from transform.features import KNOWN_POSITIVES, TARGET_ITEMS, TARGET_WEIGHTS
 from transform.settings import FeatureSettings
@@ -40,7 +41,7 @@ class Batches:
         seed: int = 0,
     ) -> None:
         self._requests = requests
-        self._names = request_columns(features)
+        self._names = (*request_columns(features), *({QUERY_TEXT} & set(requests.columns)))
         self._limit = targets_per_request
         self._seed = seed
         targets = requests.columns[TARGET_ITEMS]

@@ -22,6 +22,7 @@ from towers.export import export_towers
 from towers.fit import compile_model, count_steps, fit, prepare_model
 from towers.precision import choose_precision, make_strategy
 from towers.progress import Progress
+from towers.query_texts import encode_queries
 from towers.settings import EncoderSettings, ModelSettings, TrainingSettings
 from towers.snapshot import restore_snapshot, take_snapshot
 from towers.state import TrainingState, carry_state, check_architecture, load_state, save_state
@@ -210,6 +211,10 @@ def _make_model(
     strategy: Any,
 ) -> tuple[TwoTower, Batches]:
     settings = job.training
+    encoder = load_encoder(job.encoder, policy)
+    texts = None
+    if job.encoder.trainable == "frozen":
+        requests, texts = encode_queries(load_encoder(job.encoder, "float32"), requests)
     batches = Batches(
         requests,
         job.features,
@@ -218,9 +223,10 @@ def _make_model(
         strategy.num_replicas_in_sync,
         settings.seed,
     )
-    encoder = load_encoder(job.encoder, policy)
     model = build_model(job.features, job.model, encoder, vocabularies, policy, settings.negatives)
     prepare_model(model, batches, catalogue, settings.negatives)
+    if texts is not None:
+        model.use_query_texts(texts)
     return model, batches
 
 

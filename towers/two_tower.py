@@ -13,6 +13,7 @@ from towers.history import hide_types_and_ages
 from towers.item_tower import ItemTower
 from towers.lexical_view import LexicalView, draw_window
 from towers.loss import RetrievalLoss, negatives_mask
+from towers.query_texts import QUERY_TEXT
 from towers.query_tower import QueryTower
 from towers.repeat import RepeatBonus
 from towers.settings import ModelSettings
@@ -58,6 +59,7 @@ class TwoTower(keras.Model):
         self.retrieval_loss = RetrievalLoss(settings.temperature)
         self.masked = keras.metrics.Mean(name="masked")
         self._tables: dict[str, Any] = {}
+        self._query_texts: Any = None
 
     def use_catalogue(self, catalogue: Catalogue, slots: np.ndarray) -> None:
         """Sets what training looks up by item row.
@@ -80,9 +82,16 @@ class TwoTower(keras.Model):
         self._tables = tables
         self.item_count = len(catalogue.tokens) - 1
 
+    def use_query_texts(self, vectors: np.ndarray) -> None:
+        """Sets what batches with `QUERY_TEXT` look up instead of encoding: float32 [U + 1, E], row 0 zero."""
+        self._query_texts = tf.constant(vectors)
+
     def embed_queries(self, inputs: dict[str, Any], training: bool = False) -> Any:
         """Encodes requests: transformed query inputs [B, ...] -> float32 [B, dimension]."""
-        text = self.encoder(inputs["query_tokens"], training=training)
+        if QUERY_TEXT in inputs:
+            text = tf.gather(self._query_texts, inputs[QUERY_TEXT][:, 0])
+        else:
+            text = self.encoder(inputs["query_tokens"], training=training)
         vectors = self.query_tower(inputs, text, training=training)
         if self.lexical is not None:
             vectors = tf.concat([vectors, self.lexical.of_queries(inputs[QUERY_LEXEMES])], 1)
