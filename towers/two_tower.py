@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from towers.catalogue import Catalogue
+from towers.draws import uniform
 from towers.encoder import TextEncoder
 from towers.gather import gather_candidates, sum_over_replicas
 from towers.history import hide_types_and_ages
@@ -174,7 +175,7 @@ class TwoTower(keras.Model):
         own = tf.gather_nd(batch["target_items"], place)
         made_up = tf.zeros_like(own, tf.bool)
         if training and self.settings.made_up_queries:
-            made_up = tf.random.uniform(tf.shape(own)) < self.settings.made_up_queries
+            made_up = uniform(tf.shape(own)) < self.settings.made_up_queries
             own = tf.where(made_up, self._draw_items(tf.size(own)), own)
         items = own
         if training and self.negatives:
@@ -236,7 +237,7 @@ class TwoTower(keras.Model):
 
     def _draw_items(self, count: Any) -> Any:
         """Rows of the catalogue, evenly: int32 [count]."""
-        return tf.random.uniform([count], 1, self.item_count + 1, dtype=tf.int32)
+        return uniform([count], 1, self.item_count + 1, dtype=tf.int32)
 
     def _views(self, vectors: Any) -> list[Any]:
         """What the towers say, and what the lexical view does."""
