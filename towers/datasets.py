@@ -126,7 +126,8 @@ class Batches:
           context: `tf.distribute.InputContext`; then one machine's share: of each batch the parts of its replicas, one
             after the other. The parts of all machines make the batch, and no two hold the same request.
         """
-        size, parts = self.requests_per_batch, (slice(None),)
+        size = self.requests_per_batch
+        parts: tuple[slice, ...] = (slice(None),)
         if context is not None:
             here = context.num_replicas_in_sync // context.num_input_pipelines
             first = context.input_pipeline_id * here

@@ -76,7 +76,7 @@ def make_strategy(settings: TrainingSettings) -> Any:
     """
     import tensorflow as tf
 
-    if read_workers().count > 1:
+    if read_workers().size > 1:
         return _multi_worker()
     prepare_devices(settings)
     if tf.config.list_physical_devices("GPU"):

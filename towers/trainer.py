@@ -129,8 +129,8 @@ def train(job: Job) -> dict[str, Any]:
         precision.policy,
         precision.reason,
         strategy.num_replicas_in_sync,
-        workers.index + 1,
-        workers.count,
+        workers.rank + 1,
+        workers.size,
     )
     keras.utils.set_random_seed(job.training.seed)
     transform_output = tft.TFTransformOutput(job.transform_graph)
@@ -185,7 +185,7 @@ def train(job: Job) -> dict[str, Any]:
         "loss": progress.loss,
         "precision": precision.policy,
         "replicas": strategy.num_replicas_in_sync,
-        "workers": workers.count,
+        "workers": workers.size,
         "seconds": round(time.perf_counter() - started, 1),
         "metrics": metrics,
     }

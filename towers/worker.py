@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("tandem.train")
 
+WORKER_LOST = 138
+
 
 def write_job(path: str | Path, job: "Job") -> None:
     """Writes a job for `read_job`; the path is complete or not there."""
@@ -59,8 +61,8 @@ def main(words: Sequence[str]) -> int:
       words: after `python -m towers.worker`.
 
     Returns:
-      0 trained, or done before; 1 another worker was lost: start this one again, it goes on from the last checkpoint;
-      2 something to mend, in one line on stderr.
+      0 trained, or done before; 2 something to mend, in one line on stderr; 138 another worker was lost: start this one
+      again, it goes on from the last checkpoint. Kubeflow's training operator does so from 128 on.
     """
     parser = argparse.ArgumentParser(
         prog="python -m towers.worker", description=(__doc__ or "").splitlines()[0]
@@ -86,7 +88,7 @@ def main(words: Sequence[str]) -> int:
     except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
         # What a collective operation says whose other side is gone.
         print(f"tandem: another worker was lost: {str(error).splitlines()[0]}", file=sys.stderr)
-        return 1
+        return WORKER_LOST
     return 0
 
 

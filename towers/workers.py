@@ -14,17 +14,17 @@ class Workers(NamedTuple):
     """The processes that train together, and this one among them.
 
     Attributes:
-      count: how many there are.
-      index: of this one, the chief's is 0.
+      size: how many there are.
+      rank: of this one; the chief's is 0.
     """
 
-    count: int
-    index: int
+    size: int
+    rank: int
 
     @property
     def is_chief(self) -> bool:
         """Whether this is the one that writes."""
-        return self.index == 0
+        return self.rank == 0
 
 
 def read_workers(environment: Mapping[str, str] = os.environ) -> Workers:
