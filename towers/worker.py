@@ -85,8 +85,15 @@ def main(words: Sequence[str]) -> int:
     except TandemError as error:
         print(f"tandem: {error}", file=sys.stderr)
         return 2
-    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
-        # What a collective operation says whose other side is gone.
+    except (
+        tf.errors.UnavailableError,
+        tf.errors.AbortedError,
+        tf.errors.CancelledError,
+        tf.errors.DeadlineExceededError,
+        tf.errors.FailedPreconditionError,
+        tf.errors.InternalError,
+    ) as error:
+        # What collective operations and TensorFlow's heartbeats say when the other side is gone, or has come back as another.
         print(f"tandem: another worker was lost: {str(error).splitlines()[0]}", file=sys.stderr)
         return WORKER_LOST
     return 0

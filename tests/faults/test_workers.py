@@ -9,6 +9,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from tests.towers.cluster import start, tf_configs
+from towers.worker import WORKER_LOST
 
 pytestmark = pytest.mark.faults
 STEPS = 600
@@ -96,7 +97,7 @@ def test_killed_workers_come_back_and_end_where_they_would_have(pair):
         codes = (
             disturbed.end()
         )  # the other one does not wait for ever: it ends by itself, to be started again
-        assert codes[victim] == -9 and codes[1 - victim] not in (0, None), disturbed.said(1 - victim)
+        assert (codes[victim], codes[1 - victim]) == (-9, WORKER_LOST), disturbed.said(1 - victim)
         disturbed.start()
         disturbed.wait_for(0, "going on from the checkpoint of step", 2 - victim)
     assert disturbed.end() == [0, 0], disturbed.said(0) + disturbed.said(1)

@@ -20,7 +20,7 @@ def results(tmp_path_factory):
         for n, (devices, config) in enumerate(placed)
     ]
     try:
-        assert [process.wait(timeout=600) for process in running] == [0, 0, 0, 0]
+        assert [process.wait(timeout=1800) for process in running] == [0, 0, 0, 0]
     finally:
         for process in running:
             process.kill()
