@@ -60,14 +60,15 @@ def rank_by_bundle(bundle: Path, held_out: HeldOut) -> Ranking:
     model = tf.saved_model.load(str(bundle))
     embed = model.signatures["embed_query"]
     ids = [item.decode() for item in model.item_ids.numpy()]
-    rows = {item: row for row, item in enumerate(held_out.item_ids)}
-    if set(ids) != set(rows):
+    rows = {item: row for row, item in enumerate(ids)}  # the bundle's order, in which ties are told apart
+    if set(rows) != set(held_out.item_ids):
         raise TandemError(
-            f"{bundle} knows {len(ids):,} items, {len(set(ids) & set(rows)):,} of them among the dataset's"
-            f" {len(rows):,}; expected the same catalogue: push again from this dataset directory."
+            f"{bundle} knows {len(rows):,} items, {len(set(rows) & set(held_out.item_ids)):,} of them among the"
+            f" dataset's {len(held_out.item_ids):,}; expected the same catalogue: push again from this dataset directory."
         )
-    vectors = np.empty((len(rows), model.item_vectors.shape[1]), np.float32)
-    vectors[[rows[item] for item in ids]] = model.item_vectors.numpy()
+    bundle_row = np.array([rows[item] for item in held_out.item_ids])
+    task_row = np.argsort(bundle_row)
+    vectors = model.item_vectors.numpy()
     task = held_out.task
     asked = np.unique(held_out.requests, return_index=True)[1]
     items = np.full((len(task.users), DEPTH), -1, np.int64)
@@ -78,13 +79,14 @@ def rank_by_bundle(bundle: Path, held_out: HeldOut) -> Ranking:
         embedded = embed(**inputs)
         block = embedded["embedding"].numpy() @ vectors.T
         histories, bonuses = inputs[HISTORY_ITEM_IDS].numpy(), embedded["history_bonus"].numpy()
-        for offset, (history, bonus) in enumerate(zip(histories, bonuses, strict=True)):
-            request, row = start + offset, block[offset]
+        for request, row, history, bonus in zip(
+            range(start, len(asked)), block, histories, bonuses, strict=False
+        ):
             for place in np.flatnonzero(bonus > 0):
                 row[rows[history[place].decode()]] += bonus[place]
-            row[task.excluded_of(request)] = -np.inf
+            row[bundle_row[task.excluded_of(request)]] = -np.inf
             best = best_items(row, DEPTH)
-            items[request, : len(best)], scores[request, : len(best)] = best, row[best]
+            items[request, : len(best)], scores[request, : len(best)] = task_row[best], row[best]
         print(f"  {min(start + _BATCH, len(asked)):,} of {len(asked):,} requests", flush=True)
     return Ranking(items, scores)
 
