@@ -1,5 +1,6 @@
 """The baselines' own environment: packages that Tandem does not need, pinned, made once with venv and pip."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -47,7 +48,8 @@ def run_there(python: Path, module: str, arguments: Sequence[object]) -> None:
       TandemError: it failed.
     """
     command = [str(python), "-W", "ignore", "-m", module, *map(str, arguments)]
-    done = subprocess.run(command, cwd=ROOT, env=None)
+    bars = {} if sys.stderr.isatty() else {"TQDM_DISABLE": "1"}  # progress bars are for people
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | bars)
     if done.returncode:
         raise TandemError(
             f"{' '.join(command)} ended with exit status {done.returncode}; see what it says above."

@@ -7,6 +7,7 @@ from pathlib import Path
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # implicit has threads of its own
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.baselines.purchases import binary, user_items
 from benchmarks.baselines.task import Ranking, Task, load_task, rank_by_scores, save_arrays
@@ -31,11 +32,21 @@ def factors(task: Task, method: str, iterations: int) -> Ranking:
     else:
         model = implicit.bpr.BayesianPersonalizedRanking(FACTORS, iterations=iterations, random_state=SEED)
     model.fit(bought)
-    items = np.asarray(model.item_factors, np.float32)
+    users, items = (np.asarray(found, np.float32) for found in (model.user_factors, model.item_factors))
+    return rank_by_factors(task, users, items)
+
+
+def rank_by_factors(task: Task, users: NDArray[np.float32], items: NDArray[np.float32]) -> Ranking:
+    """Ranks by inner product; a user without events gets popularity.
+
+    Args:
+      task: the requests.
+      users: float32 [users, D]; a row for each that has events, or more.
+      items: float32 [N, D].
+    """
     # A last row of zeros scores all items alike: popularity, by their order.
-    users = np.vstack([np.asarray(model.user_factors, np.float32), np.zeros((1, items.shape[1]), np.float32)])
-    known = np.diff(bought.indptr)[task.users] > 0 if bought.shape[0] else np.zeros(len(task.users), bool)
-    rows = np.where((task.users >= 0) & known, task.users, len(users) - 1)
+    users = np.vstack([users, np.zeros((1, items.shape[1]), np.float32)])
+    rows = np.where(np.isin(task.users, task.event_users) & (task.users >= 0), task.users, -1)
     return rank_by_scores(task, lambda block: users[rows[block]] @ items.T)
 
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy import sparse
 
+from benchmarks.baselines.factors import rank_by_factors
 from benchmarks.baselines.purchases import (
     bm25_weights,
     cosine_weights,
@@ -17,6 +18,7 @@ from benchmarks.baselines.purchases import (
     own_most_frequent,
     popularity,
 )
+from benchmarks.baselines.sentences import request_vectors
 from benchmarks.baselines.task import Task, best_items, load_task, rank_by_scores, save_arrays
 
 
@@ -147,3 +149,29 @@ def test_a_task_comes_back_from_disk_as_it_was(tmp_path):
 def test_ease_refuses_what_is_not_positive_definite():
     with pytest.raises(ValueError, match="expected lambda above 0"):
         ease_weights(sparse.csr_matrix(np.zeros((2, 2))), 0.0)
+
+
+def test_factors_rank_by_inner_product_and_strangers_get_popularity():
+    users, items = (
+        np.array([[1, 0], [0, 1], [5, 5]], np.float32),
+        np.array([[0, 3], [2, 1], [1, 2], [0, 0]], np.float32),
+    )
+    task = make_task(EVENTS, [1, -1, 2, 0], excluded=[[], [], [], [1]])  # user 2 has no events
+    found = rank_by_factors(task, users, items)
+    assert [ranked(found, n) for n in range(4)] == [[0, 2, 1, 3], [0, 1, 2, 3], [0, 1, 2, 3], [2, 0, 3]]
+
+
+def test_a_request_without_a_query_is_the_mean_of_its_users_texts():
+    items = np.eye(4, dtype=np.float32)
+    task = make_task(EVENTS, [0, 0, -1], queries=["", "mug", ""])
+    queries = np.array([[9, 9, 9, 9], [0, 0, 3, 4], [9, 9, 9, 9]], np.float32)
+    # User 0 bought items 1 (three times) and 2: each counts once.
+    half = np.sqrt(0.5)
+    expected = [[0, half, half, 0], [0, 0, 0.6, 0.8], [0, 0, 0, 0]]
+    np.testing.assert_allclose(request_vectors(task, items, queries), expected, rtol=1e-6)
+
+
+def test_a_search_log_without_users_has_no_history():
+    task = make_task([(-1, 1, 1, "mug")], [-1], queries=["lamp"])
+    got = request_vectors(task, np.eye(4, dtype=np.float32), np.array([[0, 2, 0, 0]], np.float32))
+    np.testing.assert_allclose(got, [[0, 1, 0, 0]])

@@ -32,7 +32,9 @@ class Towers(tf.Module):
         self.words = tf.Variable(np.random.default_rng(5).normal(size=(1 << 16, 6)), dtype=tf.float32)
 
     def embed(self, texts):
-        there = tf.cast(tf.not_equal(texts, ""), tf.float32)[..., tf.newaxis]  # how far a batch is padded is no matter
+        there = tf.cast(tf.not_equal(texts, ""), tf.float32)[
+            ..., tf.newaxis
+        ]  # how far a batch is padded is no matter
         return there * tf.gather(self.words, tf.strings.to_hash_bucket_fast(texts, 1 << 16))
 
     def embed_query(self, **inputs):
