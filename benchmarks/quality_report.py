@@ -23,7 +23,7 @@ def report(result: Mapping[str, Any]) -> str:
         " better it is than the baseline on the same requests, with the 95 % interval of a paired bootstrap.\n"
     ]
     for view in ("all", "unseen"):
-        if view in views and (view == "all" or "unseen" in views):
+        if view in views:
             text += [f"**{_WORDS[view]}** ({views[view]['rows']:,} requests)\n", _table(views[view])]
     if "new_item" in views and "unseen" in views:
         text += [_new_items(result)]

@@ -60,11 +60,12 @@ def nearest(weighted: sparse.csr_matrix, neighbours: int, block: int = 1024) -> 
         for row in range(similarity.shape[0]):
             begin, end = similarity.indptr[row : row + 2]
             if end - begin > neighbours:
-                values = similarity.data[begin:end]
+                values, items = similarity.data[begin:end], similarity.indices[begin:end]
+                bar = np.partition(values, -neighbours)[-neighbours]
+                at = np.flatnonzero(values == bar)
+                dropped = values <= bar
                 # Ties by item number, as everywhere.
-                kept = np.lexsort((similarity.indices[begin:end], -values))[:neighbours]
-                dropped = np.ones(end - begin, bool)
-                dropped[kept] = False
+                dropped[at[np.argsort(items[at])][: neighbours - np.count_nonzero(values > bar)]] = False
                 values[dropped] = 0.0
         similarity.eliminate_zeros()
         rows.append(similarity)
