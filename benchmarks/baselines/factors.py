@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # implicit has threads of its own
@@ -31,7 +32,7 @@ def factors(task: Task, method: str, iterations: int) -> Ranking:
         model = implicit.als.AlternatingLeastSquares(FACTORS, iterations=iterations, random_state=SEED)
     else:
         model = implicit.bpr.BayesianPersonalizedRanking(FACTORS, iterations=iterations, random_state=SEED)
-    model.fit(bought)
+    model.fit(bought, show_progress=sys.stderr.isatty())
     users, items = (np.asarray(found, np.float32) for found in (model.user_factors, model.item_factors))
     return rank_by_factors(task, users, items)
 
