@@ -4,7 +4,7 @@ PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults lint format bench bench-quality kubeflow-golden kubeflow-local clean
+.PHONY: help setup demo test faults lint format bench bench-quality beam-runners kubeflow-golden kubeflow-local clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -47,6 +47,9 @@ bench-quality: $(INSTALLED)  ## Push a model a data set and measure it beside ba
 		test -d work/$$place/push || $(PY) -m pipeline.cli run --profile benchmarks/profiles/$$place.yaml || exit; \
 		$(PY) -m benchmarks.quality $$name || exit; \
 	done
+
+beam-runners: $(INSTALLED)  ## Run a mini shop's data stages on three ways to run Beam and compare (5 minutes)
+	@$(PY) -m pytest tests/pipeline/test_beam_runners.py -m slow
 
 kubeflow-golden: $(INSTALLED)  ## Compile the pipeline for Kubeflow into the file that the tests compare with
 	@$(PY) -m kubeflow compile --profile pipeline/profiles/production.yaml \
