@@ -140,16 +140,15 @@ def section(results: dict[str, Any]) -> str:
         parts.append(line_plot(f"Peak memory of the driver, {runner}", times, "MB", memory))
         found = result["bars"]
         if found:
+            ratios = found["driver_memory"]
+            memory_ratios = [f"{ratios[stage]:.2f}" if stage in ratios else "" for stage in STAGES]
             parts.append(
                 table(
                     ["x30 over x3", *STAGES],
                     [
                         ["time a row (bar 1.2)", *(f"{found['time_a_row'][stage]:.2f}" for stage in STAGES)],
                         ["CPU a row", *(f"{found['cpu_a_row'][stage]:.2f}" for stage in STAGES)],
-                        [
-                            "memory of the driver (bar 1.5)",
-                            *(f"{found['driver_memory'].get(stage, float('nan')):.2f}" for stage in STAGES),
-                        ],
+                        ["memory of the driver (bar 1.5)", *memory_ratios],
                     ],
                 )
                 + f"\nInteractionGen and Transform together, x30: {found['events_per_second']:,} events a second"

@@ -20,7 +20,7 @@ def _reduce(graph: Any) -> tuple[Any, ...]:
     return _restore, (type(graph), vars(graph))
 
 
-def _restore(kind: type, state: dict[str, Any]) -> Any:
+def _restore(kind: Any, state: dict[str, Any]) -> Any:
     import tensorflow_text  # noqa: F401
 
     graph = kind.__new__(kind)

@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.grown_dataset import write_grown
-from benchmarks.scale import STAGES, bars
+from benchmarks.scale import STAGES, bars, section
 from tests.mini_shop import write_mini_shop
 
 
@@ -49,3 +49,13 @@ def test_bars_compare_rows_and_memory_from_x3_to_x30():
     assert set(found["driver_memory"].values()) == {1.25}
     assert found["events_per_second"] == pytest.approx(1 / 0.0022, abs=1)  # two stages of 1.1 ms an event
     assert bars([size(1, 1.0, 1.0), size(3, 1.0, 1.0)]) == {}
+
+
+def test_the_document_shows_every_stage_at_every_size_and_the_bars():
+    rows = [size(times, 0.001, 800.0) for times in (1, 3, 10, 30)]
+    text = section({"in_memory": {"command": "python -m benchmarks.scale", "rows": rows, "bars": bars(rows)}})
+    assert "| stage | x1, 1,000 events | x3, 3,000 events | x10, 10,000 events | x30, 30,000 events |" in text
+    assert "| Transform | 1 s, 2 CPU s, 2,000 us, 800 MB | 3 s, 6 CPU s, 2,000 us, 800 MB |" in text
+    assert "| time a row (bar 1.2) | 1.00 | 1.00 | 1.00 | 1.00 | 1.00 |" in text
+    assert "| memory of the driver (bar 1.5) | 1.00 | 1.00 | 1.00 |  | 1.00 |" in text
+    assert "x30: 500 events a second" in text and text.count("xychart-beta") == 2
