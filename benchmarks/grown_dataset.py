@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 def write_grown(base: str, directory: str | Path, times: int, events: int, spans: int) -> int:
     """Writes copies of part of a dataset; a copy is a row group of each file, which one worker reads.
 
-    The part is a fixed set of whole users, so histories are as long as they are; every copy has users, items, titles
-    and sessions of its own.
+    The part is a fixed set of whole users and the items that they bought, so histories are as long as they are; every
+    copy has users, items, titles and sessions of its own.
 
     Args:
       base: dataset directory in Parquet, spans numbered from 1.
@@ -33,9 +33,11 @@ def write_grown(base: str, directory: str | Path, times: int, events: int, spans
     }
     chosen = pa.array(_users(tables.values(), events))
     written = 0
+    sold: set[str] = set()
     for span, table in tables.items():
         kept = table.filter(pc.is_in(table["user_id"], chosen))
         written += times * len(kept)
+        sold.update(kept["item_id"].to_pylist())
         _write(
             kept,
             Path(directory, f"events/span-{span}/events.parquet"),
@@ -43,8 +45,7 @@ def write_grown(base: str, directory: str | Path, times: int, events: int, spans
             ("user_id", "item_id", "session_id"),
         )
     items, users = (pq.read_table(Path(base, f"{name}.parquet")) for name in ("items", "users"))
-    sold = pa.array(sorted({item for table in tables.values() for item in table["item_id"].to_pylist()}))
-    items = items.filter(pc.is_in(items["item_id"], sold))
+    items = items.filter(pc.is_in(items["item_id"], pa.array(sorted(sold))))
     _write(items, Path(directory, "items.parquet"), times, ("item_id", "title"))
     users = users.filter(pc.is_in(users["user_id"], chosen))
     _write(users, Path(directory, "users.parquet"), times, ("user_id",))
