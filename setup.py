@@ -13,7 +13,7 @@ setup(
     package_data={
         "pipeline": ["profiles/*.yaml"],
         "serving": ["tf_serving/*"],
-        "kubeflow": ["profiles/*.yaml"],
+        "kubeflow": ["profiles/*.yaml", "training/*.yaml"],
     },
     entry_points={
         "console_scripts": ["tandem = pipeline.cli:run"],
@@ -39,6 +39,7 @@ setup(
         "apscheduler>=3.10,<4",
         "dill>=0.4",
         "kfp>=2.5,<3",
+        "kubernetes>=26.1",
         "grpcio>=1.60",
         "grpcio-health-checking>=1.48.2,<1.49",
         "grpcio-reflection>=1.48.2,<1.49",

@@ -50,3 +50,12 @@ def line_plot(title: str, x: Sequence[int], y_label: str, lines: Mapping[str, Se
     ]
     legend = ", ".join(f"{colour}: {name}" for colour, name in zip(_COLOURS, lines, strict=False))
     return "\n".join(chart) + f"\n{legend}.\n"
+
+
+def bar_plot(title: str, y_label: str, bars: Mapping[str, float]) -> str:
+    """A Mermaid chart with a horizontal bar a name."""
+    names = ", ".join(f'"{name}"' for name in bars)
+    values = ", ".join(f"{value:.4f}" for value in bars.values())
+    lines = ["```mermaid", "xychart-beta horizontal", f'    title "{title}"', f"    x-axis [{names}]"]
+    lines += [f'    y-axis "{y_label}" 0 --> {1.1 * max(bars.values()):.4f}', f"    bar [{values}]", "```"]
+    return "\n".join(lines) + "\n"

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from kubeflow.settings import ClusterSettings, Step
+from kubeflow.training_job import hand_over
 from transform.errors import TandemError
 
 ENVIRONMENT = {"TF_USE_LEGACY_KERAS": "1", "KERAS_BACKEND": "tensorflow"}
@@ -26,7 +27,7 @@ def deploy(spec: dict[str, Any], cluster: ClusterSettings) -> None:
             hint = f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(sorted(tasks))}."
             raise TandemError(f"cluster settings: steps.{name} is no step of the pipeline; {hint}")
     for name, task in tasks.items():
-        step = cluster.step(name)
+        step = cluster.container(name)
         component = spec["components"][task["componentRef"]["name"]]
         parameters = component.get("inputDefinitions", {}).get("parameters", {})
         exits = "triggerPolicy" in task
@@ -43,6 +44,8 @@ def deploy(spec: dict[str, Any], cluster: ClusterSettings) -> None:
         container["image"] = step.image or cluster.image
         container["resources"] = _resources(step)
         container["env"] = [{"name": key, "value": value} for key, value in ENVIRONMENT.items()]
+        if name == "Trainer" and cluster.workers > 1:
+            hand_over(task, cluster)
 
 
 def kubernetes_of(spec: dict[str, Any], cluster: ClusterSettings) -> dict[str, Any]:
@@ -50,7 +53,7 @@ def kubernetes_of(spec: dict[str, Any], cluster: ClusterSettings) -> dict[str, A
     executors = {}
     for name, task in _tasks(spec):
         label = spec["components"][task["componentRef"]["name"]]["executorLabel"]
-        step = cluster.step(name)
+        step = cluster.container(name)
         given: dict[str, Any] = {}
         if step.volumes:
             given["pvcMount"] = [

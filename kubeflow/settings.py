@@ -101,6 +101,13 @@ class ClusterSettings(BaseModel):
     paths: ClusterPaths
     defaults: Step = Step()
     steps: dict[str, dict[str, Any]] = Field(default={}, description="By component: what differs.")
+    workers: int = Field(
+        default=1,
+        ge=1,
+        le=256,
+        description="Machines that train together, each with what `steps` says of Trainer; above 1 Kubeflow's training"
+        " operator runs them, and the Trainer step gets `defaults` and waits.",
+    )
 
     @model_validator(mode="after")
     def _steps_and_paths_are_sound(self) -> "ClusterSettings":
@@ -121,6 +128,10 @@ class ClusterSettings(BaseModel):
     def step(self, component: str) -> Step:
         """What one component's container gets: `defaults` with the component's own fields put over them."""
         return Step.model_validate(self.defaults.model_dump() | self.steps.get(component, {}))
+
+    def container(self, component: str) -> Step:
+        """What the step's own container gets: `step`, but for a Trainer that only waits for its workers."""
+        return self.defaults if component == "Trainer" and self.workers > 1 else self.step(component)
 
 
 def load_cluster(file: str | Path) -> ClusterSettings:

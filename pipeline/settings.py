@@ -90,8 +90,8 @@ class Settings(BaseModel):
     )
     beam_args: tuple[str, ...] = Field(
         default=("--runner=FnApiRunner", "--sdk_container_image=in-process"),
-        description="Options for Beam; the default runs in this process, and names an image so that TFX does not"
-        " pack itself for workers elsewhere (4 seconds a component).",
+        description="Options for Beam in every stage that uses it; the default runs in this process, and names an image so"
+        " that TFX does not pack itself for workers elsewhere (4 seconds a component); clusters: docs/kubeflow.md.",
     )
 
     @field_validator("gates")

@@ -2,13 +2,16 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from apache_beam.utils.shared import Shared
+from numpy.typing import NDArray
 from pyarrow import parquet
 
 from serving.inputs import input_specs, parse_dense
@@ -23,14 +26,17 @@ from transform.features import ITEM_ID, TITLE
 # Items embedded at once: enough to keep the processor busy, small enough for any memory.
 _BATCH = 256
 _CATEGORY = "category"
+_VECTOR = "vector"
 _SCHEMA = pa.schema(
     [
         (ITEM_ID, pa.string()),
         (TITLE, pa.string()),
         (_CATEGORY, pa.string()),
-        ("vector", pa.list_(pa.float32())),
+        (_VECTOR, pa.list_(pa.float32())),
     ]
 )
+# What all items' texts are joined as: 64-bit offsets, since 2 GB of titles are some 40 million items.
+_TEXTS = pa.schema([(name, pa.large_string()) for name in (ITEM_ID, TITLE, _CATEGORY)])
 
 
 def embed_items(
@@ -78,21 +84,33 @@ def read_embedded_items(directory: str) -> Catalogue:
       BundleError: there is no item, or an id is there twice.
     """
     files = _files(directory)
-    read = [parquet.read_table(file, columns=_SCHEMA.names) for file in files]
-    table = pa.concat_tables(read).sort_by(ITEM_ID) if files else None
-    if table is None or not len(table):
+    tables = [parquet.read_table(file, columns=list(_TEXTS.names)).cast(_TEXTS) for file in files]
+    count = sum(map(len, tables))
+    if not count:
         raise BundleError("the examples hold no item, expected at least one in split 'items'.")
-    ids = table[ITEM_ID].to_pylist()
-    for before, item in zip(ids, ids[1:], strict=False):
+    texts = pa.concat_tables(tables)
+    order = pc.sort_indices(texts[ITEM_ID])
+    ids, titles, categories = (texts[name].take(order).to_pylist() for name in _TEXTS.names)
+    for before, item in pairwise(ids):
         if before == item:
             raise BundleError(f"item id {item!r} is there twice, expected distinct ids: mend the items file.")
-    vectors = table["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return Catalogue(
-        ids,
-        table[TITLE].to_pylist(),
-        table[_CATEGORY].to_pylist(),
-        np.ascontiguousarray(vectors.reshape(len(ids), -1), dtype=np.float32),
-    )
+    row_of = np.empty(count, np.int64)
+    row_of[order.to_numpy()] = np.arange(count)
+    return Catalogue(ids, titles, categories, _read_vectors(files, row_of))
+
+
+def _read_vectors(files: Sequence[str], row_of: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Puts the n-th vector of all files into row `row_of[n]`, batch by batch: a catalogue's vectors fill most of a machine."""
+    vectors: NDArray[np.float32] = np.empty((0, 0), np.float32)
+    done = 0
+    for file in files:
+        for batch in parquet.ParquetFile(file).iter_batches(columns=[_VECTOR]):
+            rows = batch.column(0).flatten().to_numpy().reshape(len(batch), -1)
+            if not done:
+                vectors = np.empty((len(row_of), rows.shape[1]), np.float32)
+            vectors[row_of[done : done + len(batch)]] = rows
+            done += len(batch)
+    return vectors
 
 
 def write_embedded_attributes(directory: str, path: str) -> str | None:

@@ -118,7 +118,7 @@ def _write_items(catalogue: Catalogue, path: str) -> None:
     from pyarrow import parquet
 
     columns = {"item_id": catalogue.item_ids, "title": catalogue.titles, "category": catalogue.categories}
-    parquet.write_table(pa.table({name: pa.array(list(v), pa.string()) for name, v in columns.items()}), path)
+    parquet.write_table(pa.table({name: pa.array(v, pa.large_string()) for name, v in columns.items()}), path)
 
 
 def _warmup_requests(towers_dir: str, catalogue: Catalogue) -> Iterator[dict[str, Any]]:

@@ -21,7 +21,8 @@ MAY_IMPORT = {
 OURS = {*MAY_IMPORT, "tests", "benchmarks"}
 LONGEST = 300  # lines; a module that grows past it holds more than one idea
 FOREIGN = {
-    "a path of one machine": re.compile(r"(?<![\w.])/(root|home/\w|Users/\w|work/\w|opt/\w)"),
+    # Beam's own image has its boot program in a directory of that kind.
+    "a path of one machine": re.compile(r"(?<![\w.])/(root|home/\w|Users/\w|work/\w|opt/(?!apache/beam)\w)"),
     "a package registry": re.compile(
         r"https?://[^/\s]*(pypi|pythonhosted|npmjs|deb\.debian)|-index-url[= ]+['\"]?https?:"
     ),
@@ -98,7 +99,7 @@ def test_no_file_names_a_machine_path_or_a_registry():
 
 
 def test_machine_paths_and_registries_are_recognised():
-    assert foreign("open('/home/ada/data')") == ["a path of one machine"]
+    assert foreign("open('/home/ada/data')") == foreign("cd /opt/shop") == ["a path of one machine"]
     assert foreign("pip install --index-url https://mirror.example/simple x") == ["a package registry"]
     assert foreign("see https://github.com/tensorflow/tfx and work/demo/data") == []
 

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from towers.examples import Column, Requests, request_columns
+from towers.examples import Requests, request_columns
+from towers.query_texts import QUERY_TEXT
 from transform.errors import TandemError
 from transform.features import KNOWN_POSITIVES, TARGET_ITEMS, TARGET_WEIGHTS
 from transform.settings import FeatureSettings
@@ -40,7 +41,7 @@ class Batches:
         seed: int = 0,
     ) -> None:
         self._requests = requests
-        self._names = request_columns(features)
+        self._names = (*request_columns(features), *({QUERY_TEXT} & set(requests.columns)))
         self._limit = targets_per_request
         self._seed = seed
         targets = requests.columns[TARGET_ITEMS]
@@ -66,8 +67,15 @@ class Batches:
         count = np.bincount(targets.values, np.repeat(chance, self._lengths), minlength=item_rows)
         return count * self.requests_per_batch / len(self.rows)
 
-    def stream(self, start: int = 0) -> Iterator[dict[str, np.ndarray]]:
-        """Yields batches for ever, from batch number `start` on; each depends on seed and number only."""
+    def stream(
+        self, start: int = 0, parts: tuple[slice, ...] = (slice(None),)
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """Yields batches for ever, from batch number `start` on; each depends on seed and number only.
+
+        Args:
+          start: number of the first batch.
+          parts: which rows of each batch to yield, one part after the other; the whole batch if left out.
+        """
         size, number = self.requests_per_batch, start
         orders: dict[int, np.ndarray] = {}
         while True:
@@ -78,42 +86,62 @@ class Batches:
                     orders[epoch] = np.random.default_rng((self._seed, epoch)).permutation(self.rows)
             rows = np.array([orders[e][p] for e, p in zip(epochs, place % len(self.rows), strict=True)])
             orders = {epoch: order for epoch, order in orders.items() if epoch >= epochs[-1]}
-            yield self.batch(rows, np.random.default_rng((self._seed, 1, number)))
+            chosen = self.draw_targets(rows, np.random.default_rng((self._seed, 1, number)))
+            yield from (self.batch(rows[part], chosen[part]) for part in parts)
             number += 1
 
-    def batch(self, rows: np.ndarray, random: np.random.Generator) -> dict[str, np.ndarray]:
-        """Puts rows together: name -> [R, W], 0 behind the values."""
+    def draw_targets(self, rows: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        """Draws up to `targets_per_request` of each row's targets, without repeats.
+
+        Args:
+          rows: int [R].
+          random: what draws.
+
+        Returns:
+          int64 [R, W], places in the column of targets; -1 behind them.
+        """
+        column = self._requests.columns[TARGET_ITEMS]
+        lengths = column.lengths(rows)
+        width = max(int(lengths.max(initial=0)), 1)
+        there = np.arange(width) < lengths[:, np.newaxis]
+        order = np.argsort(np.where(there, random.random(there.shape), 2.0), axis=1)[:, : self._limit]
+        drawn = np.take_along_axis(there, order, axis=1)
+        return np.where(drawn, column.offsets[rows][:, np.newaxis] + order, -1)
+
+    def batch(self, rows: np.ndarray, chosen: np.ndarray) -> dict[str, np.ndarray]:
+        """Puts rows and their drawn targets together: int [R], int64 [R, W] -> name -> [R, W], 0 behind the values."""
         columns = self._requests.columns
         batch = {name: columns[name].padded(rows) for name in (*self._names, KNOWN_POSITIVES)}
-        chosen = _draw(columns[TARGET_ITEMS], rows, self._limit, random)
         there = chosen >= 0
         for name in (TARGET_ITEMS, TARGET_WEIGHTS):
             values = columns[name].values
             batch[name] = np.where(there, values[np.maximum(chosen, 0)], 0).astype(values.dtype)
         return batch
 
-    def dataset(self, start: int = 0) -> tf.data.Dataset:
-        """The stream as a `tf.data.Dataset` of dicts of [R, None] tensors."""
+    def dataset(self, start: int = 0, context: Any = None) -> tf.data.Dataset:
+        """The stream as a `tf.data.Dataset` of dicts of [R, None] tensors.
+
+        Args:
+          start: number of the first batch.
+          context: `tf.distribute.InputContext`; then one machine's share: of each batch the parts of its replicas, one
+            after the other. The parts of all machines make the batch, and no two hold the same request.
+        """
         size = self.requests_per_batch
+        parts: tuple[slice, ...] = (slice(None),)
+        if context is not None:
+            here = context.num_replicas_in_sync // context.num_input_pipelines
+            first = context.input_pipeline_id * here
+            size //= context.num_replicas_in_sync
+            parts = tuple(slice(n * size, (n + 1) * size) for n in range(first, first + here))
         names = (*self._names, KNOWN_POSITIVES, TARGET_ITEMS, TARGET_WEIGHTS)
         signature: dict[str, Any] = {
             name: tf.TensorSpec([size, None], tf.float32 if name == TARGET_WEIGHTS else tf.int32)
             for name in names
         }
-        dataset = tf.data.Dataset.from_generator(lambda: self.stream(start), output_signature=signature)
-        options = tf.data.Options()
-        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-        return dataset.with_options(options).prefetch(4)
-
-
-def _draw(column: Column, rows: np.ndarray, limit: int, random: np.random.Generator) -> np.ndarray:
-    """Draws up to `limit` of each row's places, without repeats: int64 [R, W], -1 behind them."""
-    lengths = column.lengths(rows)
-    width = max(int(lengths.max(initial=0)), 1)
-    there = np.arange(width) < lengths[:, np.newaxis]
-    order = np.argsort(np.where(there, random.random(there.shape), 2.0), axis=1)[:, :limit]
-    drawn = np.take_along_axis(there, order, axis=1)
-    return np.where(drawn, column.offsets[rows][:, np.newaxis] + order, -1)
+        dataset = tf.data.Dataset.from_generator(
+            lambda: self.stream(start, parts), output_signature=signature
+        )
+        return dataset.prefetch(4)
 
 
 def query_batches(

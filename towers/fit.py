@@ -2,10 +2,13 @@
 
 from typing import Any
 
+import keras
 import numpy as np
+import tensorflow as tf
 
 from towers.catalogue import Catalogue
 from towers.datasets import Batches
+from towers.draws import draws_of
 from towers.loss import expected_slots
 from towers.optimizer import RowAdam
 from towers.precision import with_loss_scaling
@@ -66,12 +69,52 @@ def compile_model(model: TwoTower, settings: TrainingSettings, policy: str, step
     model.optimizer.build(model.trainable_variables)
 
 
-def fit(model: TwoTower, batches: Batches, steps: int, callbacks: list[Any]) -> None:
-    """Trains for so many steps; callbacks hear of every fiftieth."""
-    dataset = batches.dataset()
-    whole, rest = divmod(steps, _STRETCH)
-    if whole:
-        model.fit(dataset, epochs=whole, steps_per_epoch=_STRETCH, verbose=0, callbacks=callbacks)
-    if rest:
-        tail = batches.dataset(start=whole * _STRETCH)
-        model.fit(tail, epochs=1, steps_per_epoch=rest, verbose=0, callbacks=callbacks)
+def fit(
+    model: TwoTower, batches: Batches, steps: int, callbacks: list[Any], seed: int = 0, done: int = 0
+) -> None:
+    """Trains up to so many steps on the model's strategy; callbacks hear of every fiftieth, as of Keras epochs.
+
+    Keras' own `fit` cannot: on several machines it gives every one the same batches, and stops on ragged ones.
+
+    Args:
+      model: compiled.
+      batches: of all replicas together; each machine makes the parts of its own.
+      steps: of this run.
+      callbacks: the same on all machines, but for those that only write.
+      seed: of what is drawn in a step.
+      done: steps of this run that an earlier process did.
+    """
+    strategy = model.distribute_strategy
+    dataset = strategy.distribute_datasets_from_function(lambda context: batches.dataset(done, context))
+    iterator = iter(dataset)
+
+    def on_replica(batch: Any, step: Any) -> None:
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        with draws_of(seed, step, replica):
+            model.train_step(batch)
+
+    @tf.function(autograph=False)
+    def train_step(iterator: Any, step: Any) -> None:
+        strategy.run(on_replica, args=(next(iterator), step))
+
+    listeners = keras.callbacks.CallbackList(callbacks, model=model)
+    listeners.on_train_begin()
+    while done < steps:
+        stretch = min(_STRETCH, steps - done)
+        listeners.set_params({"steps": stretch})
+        listeners.on_epoch_begin(done // _STRETCH)
+        model.reset_metrics()
+        _seed_layers(model, seed, done)
+        for step in range(done, done + stretch):
+            train_step(iterator, tf.constant(step, tf.int64))
+            listeners.on_train_batch_end(step)
+        done += stretch
+        listeners.on_epoch_end(done // _STRETCH, model.get_metrics_result())
+    listeners.on_train_end()
+
+
+def _seed_layers(model: TwoTower, seed: int, step: int) -> None:
+    """Sets the seeds of Keras' own layers (dropout of an encoder that trains) to what they are at this step."""
+    states = [variable for variable in model.variables if "seed_generator" in variable.path]
+    for number, state in enumerate(states):
+        state.assign(np.random.SeedSequence((seed, step, number)).generate_state(2).astype(np.int64) % 2**31)

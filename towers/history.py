@@ -5,6 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from towers.draws import uniform
 from transform.features import AGE_ROWS
 
 
@@ -68,7 +69,7 @@ class HistoryEncoder(keras.layers.Layer):
         there = tf.cast(items > 0, tf.float32)
         number = tf.reduce_sum(there, axis=1, keepdims=True)
         if training and self.dropout:
-            kept = tf.random.uniform(tf.shape(there)) >= self.dropout
+            kept = uniform(tf.shape(there)) >= self.dropout
             there = there * tf.cast(kept, tf.float32) / (1.0 - self.dropout)
         place = tf.cast(types, tf.int32) * AGE_ROWS + tf.cast(ages, tf.int32)
         weight = there * tf.gather(tf.reshape(self.weight, [-1]), place)
@@ -87,7 +88,7 @@ def hide_types_and_ages(types: Any, ages: Any, share: float) -> tuple[Any, Any]:
     Returns:
       types and ages, int [B, H].
     """
-    known = tf.cast(tf.random.uniform([tf.shape(types)[0], 1]) >= share, types.dtype)
+    known = tf.cast(uniform([tf.shape(types)[0], 1]) >= share, types.dtype)
     return types * known, ages * known
 
 

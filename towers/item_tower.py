@@ -5,6 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from towers.draws import uniform
 from towers.feature_tables import FeatureTables
 from towers.text_projection import TextProjection
 
@@ -67,7 +68,7 @@ class ItemTower(keras.layers.Layer):
         """
         own_row = tf.gather(self.seen.value, item) > 0
         if training and self.id_dropout:
-            own_row &= tf.random.uniform(tf.shape(item)) >= self.id_dropout
+            own_row &= uniform(tf.shape(item)) >= self.id_dropout
         row = tf.where(own_row, item, tf.zeros_like(item))
         vector = tf.gather(self.ids.value, row) + self.text(text)
         return vector + self.features(features, tf.shape(item)[0])

@@ -6,6 +6,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from towers.draws import uniform
+
 
 @keras.saving.register_keras_serializable("tandem")
 class LexicalView(keras.layers.Layer):
@@ -92,9 +94,9 @@ def draw_window(lexemes: Any, words: Any, least: int = 2, most: int = 4) -> Any:
       int [B, W], 0 where a lexeme is left out.
     """
     batch = tf.shape(words)[0]
-    wanted = tf.random.uniform([batch], least, most + 1, tf.int32)
+    wanted = uniform([batch], least, most + 1, tf.int32)
     starts = tf.maximum(tf.reduce_max(tf.cast(words, tf.int32), axis=1) - wanted + 1, 1)
-    start = 1 + tf.cast(tf.random.uniform([batch]) * tf.cast(starts, tf.float32), tf.int32)
+    start = 1 + tf.cast(uniform([batch]) * tf.cast(starts, tf.float32), tf.int32)
     words = tf.cast(words, tf.int32)
     keep = (words >= start[:, tf.newaxis]) & (words < (start + wanted)[:, tf.newaxis])
     return tf.where(keep, lexemes, tf.zeros_like(lexemes))

@@ -4,6 +4,7 @@ import functools
 from typing import Any, NamedTuple
 
 from towers.settings import TrainingSettings
+from towers.workers import read_workers
 
 
 class Precision(NamedTuple):
@@ -29,11 +30,11 @@ def choose_precision(setting: str, gpus: int) -> Precision:
 
 def with_loss_scaling(optimizer: Any, policy: str) -> Any:
     """Wraps the optimizer in dynamic loss scaling where float16 gradients would underflow."""
-    import keras
-
     if policy != "mixed_float16":
         return optimizer
-    return keras.optimizers.LossScaleOptimizer(optimizer, name="loss_scale")
+    from towers.loss_scale import JointLossScale
+
+    return JointLossScale(optimizer, name="loss_scale")
 
 
 def prepare_devices(settings: TrainingSettings) -> None:
@@ -65,13 +66,18 @@ def prepare_devices(settings: TrainingSettings) -> None:
 
 
 def make_strategy(settings: TrainingSettings) -> Any:
-    """Returns the distribution strategy: every GPU, or as many logical CPU devices as replicas are set.
+    """Returns the distribution strategy.
+
+    One machine: every GPU, or as many logical CPU devices as replicas are set. Where TF_CONFIG names several: every GPU of
+    every one, or the CPU of every one; this waits until all of them are there.
 
     Raises:
-      TandemError: see `prepare_devices`.
+      TandemError: see `prepare_devices` and `read_workers`.
     """
     import tensorflow as tf
 
+    if read_workers().size > 1:
+        return _multi_worker()
     prepare_devices(settings)
     if tf.config.list_physical_devices("GPU"):
         return _mirrored(None)
@@ -84,3 +90,11 @@ def _mirrored(devices: tuple[str, ...] | None) -> Any:
     import tensorflow as tf
 
     return tf.distribute.MirroredStrategy(devices)
+
+
+@functools.lru_cache
+def _multi_worker() -> Any:
+    """One strategy a process, which can be made only before TensorFlow has run anything."""
+    import tensorflow as tf
+
+    return tf.distribute.MultiWorkerMirroredStrategy()

@@ -22,15 +22,18 @@ class Progress(keras.callbacks.Callback):
       start: optimizer steps before this run.
       pairs_per_step: (request, item) pairs a step, for pairs a second.
       log_dir: TensorBoard directory, or None.
+      done: steps of this run before this process.
     """
 
-    def __init__(self, steps: int, start: int, pairs_per_step: float, log_dir: str | None) -> None:
+    def __init__(
+        self, steps: int, start: int, pairs_per_step: float, log_dir: str | None, done: int = 0
+    ) -> None:
         super().__init__()
         self._steps = steps
         self._start = start
         self._pairs = pairs_per_step
         self._writer = tf.summary.create_file_writer(log_dir) if log_dir else tf.summary.create_noop_writer()
-        self._done = 0
+        self._done = self._before = done
         self._measured = 0
         self._since = 0.0
         self.loss = float("nan")
@@ -61,7 +64,7 @@ class Progress(keras.callbacks.Callback):
             )
         took = time.perf_counter() - self._since
         speed = steps * self._pairs / took
-        if self._done == 2 * steps:
+        if self._done == self._before + 2 * steps:
             self._measured, self.seconds = 0, 0.0
         self._measured, self.seconds = self._measured + steps, self.seconds + took
         self.loss = logs["loss"]

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ import tensorflow as tf
 from towers.architecture import describe_architecture
 from towers.build import build_model, keyed_variables
 from towers.catalogue import Catalogue, encode_texts
+from towers.checkpoints import Checkpoints, newest_checkpoint
 from towers.datasets import Batches
 from towers.encoder import load_encoder
 from towers.evaluation import evaluate_model
@@ -22,12 +24,14 @@ from towers.export import export_towers
 from towers.fit import compile_model, count_steps, fit, prepare_model
 from towers.precision import choose_precision, make_strategy
 from towers.progress import Progress
+from towers.query_texts import encode_queries
 from towers.settings import EncoderSettings, ModelSettings, TrainingSettings
 from towers.snapshot import restore_snapshot, take_snapshot
 from towers.state import TrainingState, carry_state, check_architecture, load_state, save_state
 from towers.text_cache import known_texts, save_texts, text_key
 from towers.two_tower import TwoTower
 from towers.vocabulary import Vocabulary, load_vocabularies
+from towers.workers import agree, read_workers, wait_for_all
 from transform.features import ITEM_ID_VOCABULARY
 from transform.runtime import check_environment
 from transform.settings import FeatureSettings
@@ -49,6 +53,8 @@ class Job(NamedTuple):
       state_dir: where the training state goes.
       log_dir: TensorBoard directory, or None.
       previous_state: training state to go on from, or None.
+      checkpoint_dir: where to go on after a worker died, seen by every worker; None, and a run that dies begins anew.
+      checkpoint_seconds: between two checkpoints, at least.
     """
 
     features: FeatureSettings
@@ -63,6 +69,8 @@ class Job(NamedTuple):
     state_dir: str
     log_dir: str | None
     previous_state: str | None
+    checkpoint_dir: str | None = None
+    checkpoint_seconds: float = 300.0
 
 
 def run_fn(fn_args: Any) -> None:
@@ -103,8 +111,10 @@ def parse_job(fn_args: Any) -> Job:
     )
 
 
-def train(job: Job) -> dict[str, float]:
-    """Trains, evaluates and writes; returns the metrics on split eval.
+def train(job: Job) -> dict[str, Any]:
+    """Trains, evaluates and writes; returns the summary of the run.
+
+    Where TF_CONFIG names several workers, each calls it with the same job, and the chief writes.
 
     Raises:
       TandemError: bad input or previous state; or training diverged.
@@ -112,10 +122,15 @@ def train(job: Job) -> dict[str, float]:
     import tensorflow_transform as tft
 
     started = time.perf_counter()
-    strategy = make_strategy(job.training)
+    workers, strategy = read_workers(), make_strategy(job.training)
     precision = choose_precision(job.training.precision, len(tf.config.list_physical_devices("GPU")))
     logger.info(
-        "precision %s (%s), %d replica(s)", precision.policy, precision.reason, strategy.num_replicas_in_sync
+        "precision %s (%s), %d replica(s), worker %d of %d",
+        precision.policy,
+        precision.reason,
+        strategy.num_replicas_in_sync,
+        workers.rank + 1,
+        workers.size,
     )
     keras.utils.set_random_seed(job.training.seed)
     transform_output = tft.TFTransformOutput(job.transform_graph)
@@ -134,21 +149,34 @@ def train(job: Job) -> dict[str, float]:
         if previous is not None:
             restore_snapshot(model, previous)
             logger.info("warm start from step %d of %s", previous.step, job.previous_state)
-    progress = Progress(steps, start, batches.pairs_per_batch, job.log_dir)
-    progress.write_text("settings", f"```\n{_settings_text(job)}\n```")
-    fit(model, batches, steps, [progress])
+        done = _go_on(job, model, start)
+    agree(strategy, "the step to go on from", start + done)
 
-    architecture = describe_architecture(job.features, job.encoder, job.model)
-    keyed = keyed_variables(model, job.features)
-    state = take_snapshot(model, architecture, vocabularies, keyed, start + steps)
-    save_state(job.state_dir, state)
+    def snapshot(steps_done: int) -> TrainingState:
+        architecture = describe_architecture(job.features, job.encoder, job.model)
+        keyed = keyed_variables(model, job.features)
+        return take_snapshot(model, architecture, vocabularies, keyed, start + steps_done)
+
+    progress = Progress(
+        steps, start, batches.pairs_per_batch, job.log_dir if workers.is_chief else None, done
+    )
+    progress.write_text("settings", f"```\n{_settings_text(job)}\n```")
+    callbacks: list[Any] = [progress]
+    if workers.is_chief and job.checkpoint_dir:
+        callbacks.append(Checkpoints(job.checkpoint_dir, snapshot, job.checkpoint_seconds, done))
+    fit(model, batches, steps, callbacks, seed=job.training.seed, done=done)
+    if not workers.is_chief:
+        wait_for_all(strategy)  # until the chief has written: should it die before, all go on together
+        return {}
+
+    save_state(job.state_dir, snapshot(steps))
     save_texts(job.state_dir, catalogue)
     served = _without_strategy(job, vocabularies, model)
     metrics = evaluate_model(served, catalogue, read_requests(job.eval_files, job.features), job.features)
     progress.write(metrics, "eval")
     logger.info("eval: %s", ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
     export_towers(served, transform_output, job.features, job.serving_dir)
-    summary = {
+    summary: dict[str, Any] = {
         "warm_start": previous is not None,
         "steps": steps,
         "total_steps": start + steps,
@@ -157,12 +185,34 @@ def train(job: Job) -> dict[str, float]:
         "loss": progress.loss,
         "precision": precision.policy,
         "replicas": strategy.num_replicas_in_sync,
+        "workers": workers.size,
         "seconds": round(time.perf_counter() - started, 1),
         "metrics": metrics,
     }
-    path = Path(job.state_dir).parent / SUMMARY_FILE
-    path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    return metrics
+    _summary_path(job).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    wait_for_all(strategy)
+    if job.checkpoint_dir:
+        shutil.rmtree(job.checkpoint_dir, ignore_errors=True)
+    return summary
+
+
+def is_trained(job: Job) -> bool:
+    """Whether the job has been done; the summary is written last."""
+    return _summary_path(job).exists()
+
+
+def _summary_path(job: Job) -> Path:
+    return Path(job.state_dir).parent / SUMMARY_FILE
+
+
+def _go_on(job: Job, model: TwoTower, start: int) -> int:
+    """Restores the newest checkpoint, if there is one: steps of this run that are done."""
+    checkpoint = newest_checkpoint(job.checkpoint_dir) if job.checkpoint_dir else None
+    if checkpoint is None:
+        return 0
+    restore_snapshot(model, checkpoint)
+    logger.info("going on from the checkpoint of step %d", checkpoint.step)
+    return checkpoint.step - start
 
 
 def _previous_state(job: Job, vocabularies: dict[str, Vocabulary]) -> TrainingState | None:
@@ -210,6 +260,10 @@ def _make_model(
     strategy: Any,
 ) -> tuple[TwoTower, Batches]:
     settings = job.training
+    encoder = load_encoder(job.encoder, policy)
+    texts = None
+    if job.encoder.trainable == "frozen":
+        requests, texts = encode_queries(load_encoder(job.encoder, "float32"), requests)
     batches = Batches(
         requests,
         job.features,
@@ -218,9 +272,10 @@ def _make_model(
         strategy.num_replicas_in_sync,
         settings.seed,
     )
-    encoder = load_encoder(job.encoder, policy)
     model = build_model(job.features, job.model, encoder, vocabularies, policy, settings.negatives)
     prepare_model(model, batches, catalogue, settings.negatives)
+    if texts is not None:
+        model.use_query_texts(texts)
     return model, batches
 
 

@@ -7,12 +7,14 @@ import numpy as np
 import tensorflow as tf
 
 from towers.catalogue import Catalogue
+from towers.draws import uniform
 from towers.encoder import TextEncoder
 from towers.gather import gather_candidates, sum_over_replicas
 from towers.history import hide_types_and_ages
 from towers.item_tower import ItemTower
 from towers.lexical_view import LexicalView, draw_window
 from towers.loss import RetrievalLoss, negatives_mask
+from towers.query_texts import QUERY_TEXT
 from towers.query_tower import QueryTower
 from towers.repeat import RepeatBonus
 from towers.settings import ModelSettings
@@ -58,6 +60,7 @@ class TwoTower(keras.Model):
         self.retrieval_loss = RetrievalLoss(settings.temperature)
         self.masked = keras.metrics.Mean(name="masked")
         self._tables: dict[str, Any] = {}
+        self._query_texts: Any = None
 
     def use_catalogue(self, catalogue: Catalogue, slots: np.ndarray) -> None:
         """Sets what training looks up by item row.
@@ -80,9 +83,16 @@ class TwoTower(keras.Model):
         self._tables = tables
         self.item_count = len(catalogue.tokens) - 1
 
+    def use_query_texts(self, vectors: np.ndarray) -> None:
+        """Sets what batches with `QUERY_TEXT` look up instead of encoding: float32 [U + 1, E], row 0 zero."""
+        self._query_texts = tf.constant(vectors)
+
     def embed_queries(self, inputs: dict[str, Any], training: bool = False) -> Any:
         """Encodes requests: transformed query inputs [B, ...] -> float32 [B, dimension]."""
-        text = self.encoder(inputs["query_tokens"], training=training)
+        if QUERY_TEXT in inputs:
+            text = tf.gather(self._query_texts, inputs[QUERY_TEXT][:, 0])
+        else:
+            text = self.encoder(inputs["query_tokens"], training=training)
         vectors = self.query_tower(inputs, text, training=training)
         if self.lexical is not None:
             vectors = tf.concat([vectors, self.lexical.of_queries(inputs[QUERY_LEXEMES])], 1)
@@ -165,7 +175,7 @@ class TwoTower(keras.Model):
         own = tf.gather_nd(batch["target_items"], place)
         made_up = tf.zeros_like(own, tf.bool)
         if training and self.settings.made_up_queries:
-            made_up = tf.random.uniform(tf.shape(own)) < self.settings.made_up_queries
+            made_up = uniform(tf.shape(own)) < self.settings.made_up_queries
             own = tf.where(made_up, self._draw_items(tf.size(own)), own)
         items = own
         if training and self.negatives:
@@ -227,7 +237,7 @@ class TwoTower(keras.Model):
 
     def _draw_items(self, count: Any) -> Any:
         """Rows of the catalogue, evenly: int32 [count]."""
-        return tf.random.uniform([count], 1, self.item_count + 1, dtype=tf.int32)
+        return uniform([count], 1, self.item_count + 1, dtype=tf.int32)
 
     def _views(self, vectors: Any) -> list[Any]:
         """What the towers say, and what the lexical view does."""

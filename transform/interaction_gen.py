@@ -24,6 +24,7 @@ from transform.interaction_report import (
     REPORT,
     check_counts,
     interaction_report,
+    rejected_as_json,
     rejected_count,
 )
 from transform.interactions import build_interactions
@@ -95,7 +96,7 @@ def InteractionGen(
             write_examples(found.splits[split], split.title(), directory, shards)
         _ = (
             found.rejected
-            | "AsJson" >> beam.MapTuple(_as_json)
+            | "AsJson" >> beam.MapTuple(rejected_as_json)
             | "WriteRejected" >> beam.io.WriteToText(rejected_file, file_name_suffix=".jsonl")
         )
         reasons = found.rejected | "Reasons" >> beam.MapTuple(
@@ -113,10 +114,6 @@ def InteractionGen(
     with open(os.path.join(examples.uri, REPORT), "w", encoding="utf-8") as file:
         json.dump(interaction_report(window, counts, spans), file, indent=2)
     check_counts(counts, data_settings, window, examples.uri)
-
-
-def _as_json(reason: str, path: str, row: int) -> str:
-    return json.dumps({"reason": reason, "file": path, "row": row}, ensure_ascii=False)
 
 
 def _read_counts(prefix: str) -> Counter[str]:

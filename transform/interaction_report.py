@@ -26,6 +26,11 @@ def rejected_count(dataset: Dataset, reason: str, path: str) -> str:
     return f"rejected {table}: {reason}"
 
 
+def rejected_as_json(reason: str, path: str, row: int) -> str:
+    """A line of the files in `rejected/`; here and not beside the component, so that workers need not import TFX."""
+    return json.dumps({"reason": reason, "file": path, "row": row}, ensure_ascii=False)
+
+
 def interaction_report(
     window: Window, counts: Counter[str], spans: Mapping[int, SpanCount]
 ) -> dict[str, Any]:

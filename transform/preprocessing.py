@@ -10,6 +10,9 @@ from transform import features
 from transform.lexemes import lexemes
 from transform.settings import Feature, FeatureSettings
 from transform.text import load_tokenizer
+from transform.worker_ops import register_in_workers
+
+register_in_workers()
 
 Sparse: TypeAlias = Any  # tf.SparseTensor
 

@@ -32,7 +32,8 @@ def test_targets_are_drawn_from_the_request_without_repeats():
     rows = requests()
     stream = Batches(rows, FEATURES, pairs=400, targets_per_request=2)
     column = rows.columns["target_items"]
-    batch = stream.batch(np.arange(rows.size), np.random.default_rng(0))
+    everything = np.arange(rows.size)
+    batch = stream.batch(everything, stream.draw_targets(everything, np.random.default_rng(0)))
     assert batch["target_items"].shape[1] == 2
     for row in range(rows.size):
         own = column.values[column.offsets[row] : column.offsets[row + 1]].tolist()

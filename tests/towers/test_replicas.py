@@ -1,35 +1,63 @@
-"""Tests of towers.replicas."""
-
-import subprocess
-import sys
+"""Tests of training on several devices and by several workers: nothing of it may show in what is learnt."""
 
 import numpy as np
 import pytest
 
 from tests.tiny_encoder import write_tiny_preset
+from tests.towers.cluster import start, tf_configs
+
+ONE, TWO_DEVICES, CHIEF, WORKER = range(4)
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """Loss and gradients of one batch on one device and on two; the latter's process then runs a second model."""
+    """One batch, and some steps, by one device, by two, and by two workers; each worker's own view."""
     folder = tmp_path_factory.mktemp("replicas")
     preset = write_tiny_preset(folder / "preset")
-    command = [sys.executable, "-W", "ignore", "-m", "tests.towers.two_replicas"]
-    running = [subprocess.Popen([*command, str(n), preset, str(folder / f"{n}.npz")]) for n in (1, 2)]
-    assert [process.wait(timeout=300) for process in running] == [0, 0]
-    return [dict(np.load(folder / f"{n}.npz")) for n in (1, 2)]
+    placed = [(1, None), (2, None), *((1, config) for config in tf_configs(2))]
+    running = [
+        start("tests.towers.one_process", devices, preset, folder / f"{n}.npz", tf_config=config)
+        for n, (devices, config) in enumerate(placed)
+    ]
+    try:
+        assert [process.wait(timeout=1800) for process in running] == [0, 0, 0, 0]
+    finally:
+        for process in running:
+            process.kill()
+    return [dict(np.load(folder / f"{n}.npz")) for n in range(len(placed))]
 
 
-def test_two_devices_have_the_loss_of_one(results):
-    one, two = results
-    np.testing.assert_allclose(two["loss"], one["loss"], rtol=1e-5)
+@pytest.mark.parametrize("place", [TWO_DEVICES, CHIEF, WORKER])
+def test_the_loss_is_that_of_one_device(results, place):
+    np.testing.assert_allclose(results[place]["loss"], results[ONE]["loss"], rtol=1e-5)
 
 
-def test_two_devices_have_every_gradient_of_one(results):
-    one, two = results
-    names = sorted(set(one) - {"loss"})
-    assert {"item_tower/ids", "query_tower/history/near", "repeat/log_weights"} <= set(names)
+@pytest.mark.parametrize("place", [TWO_DEVICES, CHIEF, WORKER])
+def test_every_gradient_is_that_of_one_device(results, place):
+    one, other = results[ONE], results[place]
+    names = sorted(name for name in one if name.startswith("gradient:"))
+    variables = {name.removeprefix("gradient:") for name in names}
+    assert {"item_tower/ids", "query_tower/history/near", "repeat/log_weights"} <= variables
     assert any("transformer_layer_1" in name for name in names)
     for name in names:
-        np.testing.assert_allclose(two[name], one[name], atol=1e-5, err_msg=name)
-    assert all(np.abs(one[name]).max() > 1e-4 for name in ("item_tower/ids", "repeat/log_weights"))
+        np.testing.assert_allclose(other[name], one[name], atol=1e-5, err_msg=name)
+    for name in ("item_tower/ids", "repeat/log_weights"):
+        assert np.abs(one[f"gradient:{name}"]).max() > 1e-4
+
+
+@pytest.mark.parametrize("place", [TWO_DEVICES, CHIEF, WORKER])
+def test_what_is_reported_is_the_loss_over_all_replicas(results, place):
+    np.testing.assert_allclose(results[place]["reported"], results[ONE]["reported"], rtol=1e-4)
+
+
+@pytest.mark.parametrize("place", [TWO_DEVICES, CHIEF, WORKER])
+def test_training_ends_with_the_weights_of_one_device(results, place):
+    one, other = results[ONE], results[place]
+    for name in (name for name in one if name.startswith("trained:")):
+        np.testing.assert_allclose(other[name], one[name], atol=1e-3, err_msg=name)
+
+
+def test_workers_hold_the_same_weights_to_the_last_bit(results):
+    chief, worker = results[CHIEF], results[WORKER]
+    for name in (name for name in chief if name.startswith("trained:")):
+        np.testing.assert_array_equal(worker[name], chief[name], err_msg=name)

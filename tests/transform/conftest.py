@@ -28,12 +28,14 @@ class Made(NamedTuple):
     previous: dict | None
 
 
-def make(root, shop, *, newest, previous=None, features=SHOP_FEATURES, **data):
-    from tests.transform.run_interaction_gen import run_interaction_gen
+def make(root, shop, *, newest, previous=None, features=SHOP_FEATURES, beam_args=None, **data):
+    from tests.transform.run_interaction_gen import IN_PROCESS, run_interaction_gen
 
     plain = {"holdout_days": 2, "known_positive_days": 3, "anchor_share": 0, "replay_share": 0}
     settings = DataSettings(dataset=str(shop), **plain | data)
-    examples = run_interaction_gen(root, settings, features, previous=previous, span=newest)
+    examples = run_interaction_gen(
+        root, settings, features, previous=previous, span=newest, beam_args=beam_args or IN_PROCESS
+    )
     return Made(str(shop), settings, features, examples, newest, previous)
 
 

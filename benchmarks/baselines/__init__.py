@@ -1,0 +1,1 @@
+"""What a two-tower model has to beat: each baseline ranks a task's requests, and sees no target."""
