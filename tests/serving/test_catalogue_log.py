@@ -172,7 +172,8 @@ UPSERTS = st.dictionaries(IDS, st.sampled_from(["red", "blue"])).map(
     lambda titles: [{"item_id": item_id, "title": title} for item_id, title in titles.items()]
 )
 CHANGES = st.lists(
-    st.builds(Change, UPSERTS, st.just([])) | st.builds(Change, st.just([]), st.lists(IDS, unique=True)),
+    UPSERTS.map(lambda items: Change(items, []))
+    | st.lists(IDS, unique=True).map(lambda ids: Change([], ids)),
     max_size=8,
 )
 
