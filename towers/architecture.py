@@ -23,6 +23,8 @@ def describe_architecture(
             "lexical_buckets": features.lexical_buckets,
             "lexical_dimension": model.lexical_dimension,
         }
+    if not model.item_ids:
+        shape["item_ids"] = False
     return {
         "model": shape,
         "encoder": trained,

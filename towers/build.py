@@ -88,7 +88,8 @@ def build_model(
     )
     _build(model, features)
     counts = items.counts if items.counts is not None else np.full(len(items.keys), 2)
-    item_tower.seen.assign(np.concatenate([[0.0], counts > 1]).astype(np.float32))
+    if settings.item_ids:
+        item_tower.seen.assign(np.concatenate([[0.0], counts > 1]).astype(np.float32))
     _start_from_popularity(model, counts)
     return model
 

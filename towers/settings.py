@@ -62,6 +62,11 @@ class ModelSettings(BaseModel):
         gt=0,
         description="Scores are divided by it in the loss; about 0.05 suits normalised vectors.",
     )
+    item_ids: bool = Field(
+        default=True,
+        description="Whether an item that was a training target has a vector of its own beside its text and features. Off"
+        " where few of the items that are asked for were targets before, as with search judgments.",
+    )
     item_id_dropout: float = Field(
         default=0.1,
         ge=0,

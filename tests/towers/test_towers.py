@@ -90,6 +90,15 @@ def test_untrained_model_ranks_by_what_is_sold(preset):
     assert lengths[1:11].mean() > lengths[-10:].mean() * 1.3 and lengths[0] == 0.0
 
 
+def test_without_item_ids_equal_texts_and_features_are_equal_items(preset):
+    with_ids, without = (shop.model(preset, trainable="frozen", item_ids=ids) for ids in (True, False))
+    rows, text = tf.range(1, 9), tf.ones([8, 16])
+    features = {name: tf.ones([8, 1], tf.int32) for name in ("category", "brand", "price")}
+    vectors = np.asarray(without.embed_items(rows, text, features, training=True))
+    np.testing.assert_array_equal(vectors, np.tile(vectors[:1], (8, 1)))
+    assert np.ptp(np.asarray(with_ids.embed_items(rows, text, features)), axis=0).max() > 1e-3
+
+
 def test_vectors_are_float32_and_have_length_one_only_where_asked(preset, batch):
     for normalize in (False, True):
         model = shop.model(preset, policy="mixed_bfloat16", normalize=normalize)
