@@ -18,6 +18,7 @@ def feature(name, kind="category"):
         ({"user": [feature("brand")]}, "brand: declared 2 times"),
         ({"context": [feature("query")]}, "query: reserved by Tandem"),
         ({"item": [feature("item_tokens")]}, "item_tokens: reserved"),
+        ({"context": [feature("filter_brand")]}, "filter_brand: reserved for filters of items"),
         ({"item": [feature("price", "number")], "item_text": ["title", "price"]}, "cannot be in item_text"),
         ({"item_text": ["title", "tags"], "user": [feature("tags")]}, "in item_text and a user or context"),
         ({"item": [feature("title", "path")]}, "only kind 'category'"),
