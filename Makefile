@@ -4,7 +4,7 @@ PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults lint format bench bench-quality beam-runners kubeflow-golden kubeflow-local clean
+.PHONY: help setup demo test faults worker-faults lint format bench bench-quality beam-runners kubeflow-golden kubeflow-local clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -20,6 +20,9 @@ test: $(INSTALLED)  ## Run the tests, with a whole pipeline run on a mini shop a
 
 faults: $(INSTALLED)  ## Kill a run at every stage, fill its disk, start two at once (5 minutes)
 	@$(PY) -m pytest -m faults tests/faults
+
+worker-faults: $(INSTALLED)  ## Kill each of two training workers and let it come back (5 minutes)
+	@$(PY) -m pytest -m slow tests/faults
 
 lint: $(INSTALLED)  ## Check style and types
 	@$(PY) -m ruff check .

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 from tests.towers.cluster import start, tf_configs
 from towers.worker import WORKER_LOST
 
-pytestmark = pytest.mark.faults
+pytestmark = pytest.mark.slow
 STEPS = 600
 
 
