@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from serving.durable import sync_directory
 from serving.manifest import (
     EXTRA,
     MANIFEST,
@@ -187,12 +188,12 @@ def _publish(
         }
         write_manifest(unfinished, manifest.model_copy(update=update))
         for parent_dir, _, _ in os.walk(unfinished):
-            _sync_directory(parent_dir)
+            sync_directory(parent_dir)
         os.rename(unfinished, target)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
-    _sync_directory(push)
+    sync_directory(push)
     return target
 
 
@@ -231,11 +232,3 @@ def _only_publisher(push: Path) -> Iterator[None]:
     with open(push / _LOCK, "a", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def _sync_directory(path: PathLike) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

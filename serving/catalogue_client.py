@@ -1,11 +1,9 @@
 """A client that changes the catalogue of a running server."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from serving.channel import PLAIN, Security, open_channel
-from serving.client import explain
+from serving.channel import PLAIN, Connection, Security
 from serving.settings import MODEL_NAME
 
 _APPLY = "/tandem.Catalog/Apply"
@@ -27,7 +25,7 @@ class Applied(NamedTuple):
     versions: tuple[int, ...]
 
 
-class CatalogueClient:
+class CatalogueClient(Connection):
     """Changes a server's catalogue; close it, or use it in a `with` statement."""
 
     def __init__(
@@ -37,10 +35,7 @@ class CatalogueClient:
         timeout_seconds: float = 120.0,
         security: Security = PLAIN,
     ) -> None:
-        self.address = address
-        self._model_name = model_name
-        self._timeout = timeout_seconds
-        self._channel = open_channel(address, security)
+        super().__init__(address, model_name, timeout_seconds, security)
 
     def apply(self, upsert: Sequence[Mapping[str, Any]] = (), delete: Sequence[str] = ()) -> Applied:
         """Makes one change: all of it is in the answers and on the disk when this returns, or nothing is.
@@ -87,22 +82,3 @@ class CatalogueClient:
         response.metadata["signature_def"].Unpack(definitions)
         inputs = definitions.signature_def["embed_item"].inputs
         return {name: inputs[name].dtype == tf.float32.as_datatype_enum for name in sorted(inputs)}
-
-    def close(self) -> None:
-        """Closes the connection."""
-        self._channel.close()
-
-    def __enter__(self) -> "CatalogueClient":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        import grpc
-
-        try:
-            yield
-        except grpc.RpcError as error:
-            raise explain(self.address, error) from error

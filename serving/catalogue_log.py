@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from serving.catalogue_changes import Change
+from serving.durable import sync_directory
 from transform.errors import TandemError
 
 logger = logging.getLogger("tandem.serving")
@@ -126,8 +127,8 @@ class CatalogueLog:
                     os.ftruncate(file.fileno(), offset)
                     raise
                 if not offset:
-                    _sync_directory(self.path.parent)
-                    _sync_directory(self.path.parent.parent)
+                    sync_directory(self.path.parent)
+                    sync_directory(self.path.parent.parent)
                     inode = os.fstat(file.fileno()).st_ino
             self._end = _End(inode, offset + len(line), count + 1)
             return True
@@ -158,7 +159,7 @@ class CatalogueLog:
                     _write(file.fileno(), text)
                     inode = os.fstat(file.fileno()).st_ino
                 os.replace(new, self.path)
-                _sync_directory(self.path.parent)
+                sync_directory(self.path.parent)
             self._end = _End(inode, len(text), len(changes))
             return True
 
@@ -270,11 +271,3 @@ def _write(handle: int, data: bytes) -> None:
     while view:
         view = view[os.write(handle, view) :]
     os.fsync(handle)
-
-
-def _sync_directory(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

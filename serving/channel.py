@@ -1,7 +1,9 @@
 """A connection to a retrieval server: plain or TLS, with or without a token."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from transform.errors import TandemError
 
@@ -44,6 +46,52 @@ def open_channel(address: str, security: Security = PLAIN) -> "grpc.Channel":
         )
         channel = grpc.secure_channel(address, credentials)
     return grpc.intercept_channel(channel, _with_token(security.token)) if security.token else channel
+
+
+_Client = TypeVar("_Client", bound="Connection")
+
+
+class Connection:
+    """One channel to a server that a client asks; close it, or use it in a `with` statement.
+
+    Args:
+      address: host:port.
+      model_name: the name that the server serves it under.
+      timeout_seconds: of one call.
+      security: token and certificates.
+    """
+
+    def __init__(self, address: str, model_name: str, timeout_seconds: float, security: Security) -> None:
+        self.address = address
+        self._model_name = model_name
+        self._timeout = timeout_seconds
+        self._channel = open_channel(address, security)
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._channel.close()
+
+    def __enter__(self: _Client) -> _Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Says in a user's words what a gRPC error means."""
+        import grpc
+
+        try:
+            yield
+        except grpc.RpcError as error:
+            code, details = error.code().name, error.details()
+            if code == "UNAVAILABLE" and "no version" not in details:
+                raise TandemError(
+                    f"no server answers at {self.address}, expected a retrieval server: start one with 'tandem"
+                    " serve', and speak TLS to it if, and only if, it does."
+                ) from error
+            raise TandemError(f"{self.address} answers {code}: {details}") from error
 
 
 def _with_token(token: str) -> Any:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from serving.channel import PLAIN, Security, open_channel
+from serving.channel import PLAIN, Connection, Security, open_channel
 from serving.item_filter import NO_FILTER, ItemFilter
 from serving.settings import MODEL_NAME
 from transform.errors import TandemError
@@ -49,7 +49,7 @@ class ItemInfo(NamedTuple):
     category: str
 
 
-class RetrievalClient:
+class RetrievalClient(Connection):
     """Asks a retrieval server; close it, or use it in a `with` statement."""
 
     def __init__(
@@ -61,10 +61,7 @@ class RetrievalClient:
     ) -> None:
         from tensorflow_serving.apis import prediction_service_pb2_grpc
 
-        self.address = address
-        self._model_name = model_name
-        self._timeout = timeout_seconds
-        self._channel = open_channel(address, security)
+        super().__init__(address, model_name, timeout_seconds, security)
         self._stub = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
 
     def search(
@@ -122,16 +119,6 @@ class RetrievalClient:
             ItemInfo(t.decode("utf-8"), c.decode("utf-8")) for t, c in zip(titles, categories, strict=True)
         ]
 
-    def close(self) -> None:
-        """Closes the connection."""
-        self._channel.close()
-
-    def __enter__(self) -> "RetrievalClient":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def _best(self, inputs: dict[str, Any], signature: str, k: int) -> SearchResult:
         """The first k of one request's answer."""
         if k < 1:
@@ -147,7 +134,6 @@ class RetrievalClient:
         return SearchResult(ids, scores, response.model_spec.version.value, milliseconds)
 
     def _predict(self, inputs: dict[str, Any], signature: str) -> Any:
-        import grpc
         import tensorflow as tf
         from tensorflow_serving.apis import predict_pb2
 
@@ -159,10 +145,8 @@ class RetrievalClient:
             is_text = name != "history_ages" and isinstance(first, str)
             dtype = tf.string if is_text else tf.bool if isinstance(first, bool) else tf.float32
             request.inputs[name].CopyFrom(tf.make_tensor_proto(value, dtype))
-        try:
+        with self._explained():
             return self._stub.Predict(request, timeout=self._timeout)
-        except grpc.RpcError as error:
-            raise explain(self.address, error) from error
 
 
 def wait_until_available(
@@ -220,14 +204,3 @@ def _first(value: Any) -> Any:
     while isinstance(value, list) and value:
         value = value[0]
     return value
-
-
-def explain(address: str, error: Any) -> TandemError:
-    """What a gRPC error means to a user."""
-    code, details = error.code().name, error.details()
-    if code == "UNAVAILABLE" and "no version" not in details:
-        return TandemError(
-            f"no server answers at {address}, expected a retrieval server: start one with 'tandem serve', and"
-            " speak TLS to it if, and only if, it does."
-        )
-    return TandemError(f"{address} answers {code}: {details}")

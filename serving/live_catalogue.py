@@ -12,6 +12,7 @@ from serving.catalogue_log import CatalogueLog, CatalogueLogError, Read
 from serving.embed_changes import changes_of, held_by, item_columns, warm_up
 from serving.loaded_bundle import LoadedBundle
 from serving.manifest import BundleError
+from serving.repeated import Repeated
 from serving.request_gate import Caller, RequestGate
 from serving.request_inputs import Limits, RequestError
 
@@ -21,7 +22,6 @@ logger = logging.getLogger("tandem.serving")
 _WRITERS = 8
 # How often another server's changes are looked for: well within the second that a change may take.
 _FOLLOW_SECONDS = 0.25
-_STOP_SECONDS = 10.0
 
 
 class LiveCatalogue:
@@ -50,18 +50,15 @@ class LiveCatalogue:
         self._lock = threading.Lock()  # of those who change anything
         self._behind_since = 0.0
         self._said = ""
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="catalogue-follower", daemon=True)
+        self._follower = Repeated(self._follow, _FOLLOW_SECONDS, "catalogue-follower")
 
     def start(self) -> None:
         """Begins to take in the changes that other servers write into the log."""
-        self._thread.start()
+        self._follower.start()
 
     def stop(self) -> None:
         """Ends that."""
-        self._stopped.set()
-        if self._thread.is_alive():
-            self._thread.join(_STOP_SECONDS)
+        self._follower.stop()
 
     def attach(self, bundle: LoadedBundle) -> LoadedBundle:
         """Brings a version that nobody asks yet to the state of the catalogue, and keeps it there from now on.
@@ -155,21 +152,20 @@ class LiveCatalogue:
         return bool(read.changes or behind)
 
     def _follow(self) -> None:
-        while not self._stopped.wait(_FOLLOW_SECONDS):
-            if not self._log.has_news() and not self._behind_since:
-                continue
-            self._behind_since = self._behind_since or time.monotonic()
-            try:
-                with self._lock:
-                    took = self._take_in(self._log.read())
-            except Exception as error:
-                if str(error) != self._said:
-                    logger.exception("changes of the catalogue cannot be taken in; trying again")
-                self._said = str(error)
-                continue
-            if took:
-                self.last_seconds = time.monotonic() - self._behind_since
-            self._behind_since, self._said = 0.0, ""
+        if not self._log.has_news() and not self._behind_since:
+            return
+        self._behind_since = self._behind_since or time.monotonic()
+        try:
+            with self._lock:
+                took = self._take_in(self._log.read())
+        except Exception as error:
+            if str(error) != self._said:
+                logger.exception("changes of the catalogue cannot be taken in; trying again")
+            self._said = str(error)
+            return
+        if took:
+            self.last_seconds = time.monotonic() - self._behind_since
+        self._behind_since, self._said = 0.0, ""
 
     def _trim(self) -> None:
         before = self.log_bytes()

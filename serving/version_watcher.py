@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from serving.bundle import versions
 from serving.loaded_bundle import LoadedBundle
+from serving.repeated import Repeated
 from serving.version_choice import NEWEST, VersionChoice
 from transform.errors import TandemError
 
@@ -19,7 +20,6 @@ logger = logging.getLogger("tandem.serving")
 # Versions that were replaced and are still reported; a refused one is never forgotten.
 _REMEMBERED = 20
 # A version that is being loaded at the end is given that long.
-_STOP_SECONDS = 10.0
 
 
 class State(enum.IntEnum):
@@ -67,11 +67,9 @@ class VersionWatcher:
         self.refusals = 0
         self.when_ready: Callable[[], None] = lambda: None
         self._load = load
-        self._poll_seconds = poll_seconds
         self._statuses: dict[int, VersionStatus] = {}
         self._polling = threading.Lock()
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="version-watcher", daemon=True)
+        self._watch = Repeated(self._look, poll_seconds, "version-watcher")
         self._said = ""
         self._replaced = False
 
@@ -83,13 +81,11 @@ class VersionWatcher:
 
     def start(self) -> None:
         """Begins to watch, in a thread of its own."""
-        self._thread.start()
+        self._watch.start()
 
     def stop(self) -> None:
         """Ends the watch; returns when its thread is over, or after a while."""
-        self._stopped.set()
-        if self._thread.is_alive():
-            self._thread.join(_STOP_SECONDS)
+        self._watch.stop()
 
     def statuses(self) -> dict[int, VersionStatus]:
         """Version -> status, of every version seen."""
@@ -195,10 +191,8 @@ class VersionWatcher:
             logger.info(line)
             self._said = line
 
-    def _watch(self) -> None:
-        while not self._stopped.is_set():
-            try:
-                self.poll()
-            except Exception:
-                logger.exception("the push directory could not be looked into; trying again")
-            self._stopped.wait(self._poll_seconds)
+    def _look(self) -> None:
+        try:
+            self.poll()
+        except Exception:
+            logger.exception("the push directory could not be looked into; trying again")

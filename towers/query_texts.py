@@ -4,26 +4,25 @@ from typing import Any
 
 import numpy as np
 
-from towers.catalogue import encode_texts
 from towers.examples import Column, Requests
+from towers.text_cache import encode_new_texts
 from transform.features import QUERY_TOKENS
 
 QUERY_TEXT = "query_text"  # row of the encoded queries, in a batch
 
 
-def encode_queries(encoder: Any, requests: Requests, progress: Any = None) -> tuple[Requests, np.ndarray]:
+def encode_queries(encoder: Any, requests: Requests) -> tuple[Requests, np.ndarray]:
     """Encodes each distinct query once.
 
     Args:
       encoder: a `TextEncoder` that training does not change.
       requests: training rows.
-      progress: called with (texts done, texts in all) now and then.
 
     Returns:
       the requests with a column `QUERY_TEXT`, one value a row, 0 for no query; and float32 [U + 1, E], row 0 zero.
     """
     tokens = requests.columns[QUERY_TOKENS].padded(np.arange(requests.size))
     distinct, index = np.unique(np.pad(tokens, ((1, 0), (0, 0))), axis=0, return_inverse=True)
-    vectors = encode_texts(encoder, distinct, progress=progress)  # the first is the one without a token
+    vectors, _ = encode_new_texts(encoder, distinct, "queries")  # the first is the one without a token
     column = Column(index.reshape(-1)[1:].astype(np.int32), np.arange(requests.size + 1))
     return Requests(requests.columns | {QUERY_TEXT: column}), vectors

@@ -1,11 +1,16 @@
 """What a frozen encoder made of the catalogue's texts, kept with the training state: no text is encoded twice."""
 
+import logging
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from towers.catalogue import Catalogue
+from towers.catalogue import Catalogue, encode_texts
 from transform.errors import TandemError
+
+logger = logging.getLogger("tandem.train")
 
 _TOKENS, _VECTORS = "text_tokens.npy", "text_vectors.npy"
 
@@ -41,6 +46,37 @@ def known_texts(directory: str | Path) -> dict[bytes, np.ndarray]:
         return {}
     tokens, vectors = _load(directory, _TOKENS), _load(directory, _VECTORS)
     return {text_key(row): vector for row, vector in zip(np.asarray(tokens), vectors, strict=True)}
+
+
+def encode_new_texts(
+    encoder: Any, tokens: np.ndarray, what: str, state_dir: str | None = None
+) -> tuple[np.ndarray, int]:
+    """Encodes the texts that a training state does not hold, and says how far it is.
+
+    Args:
+      encoder: a `TextEncoder` that training does not change.
+      tokens: int [N, L], 0 = padding.
+      what: kind of texts, for the log.
+      state_dir: a training state, or None.
+
+    Returns:
+      float32 [N, E], and how many distinct texts were encoded.
+
+    Raises:
+      TandemError: the state is damaged.
+    """
+    known = known_texts(state_dir) if state_dir else {}
+    seen, encoded = 0.0, 0
+
+    def progress(done: int, total: int) -> None:
+        nonlocal seen, encoded
+        encoded = done
+        if done == total or time.perf_counter() - seen > 5:
+            seen = time.perf_counter()
+            logger.info("encoded %d of %d new %s", done, total, what)
+
+    vectors = encode_texts(encoder, tokens, progress=progress, known=lambda row: known.get(text_key(row)))
+    return vectors, encoded
 
 
 def text_key(tokens: np.ndarray) -> bytes:

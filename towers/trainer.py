@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from towers.architecture import describe_architecture
 from towers.build import build_model, keyed_variables
-from towers.catalogue import Catalogue, encode_texts
+from towers.catalogue import Catalogue
 from towers.checkpoints import Checkpoints, newest_checkpoint
 from towers.datasets import Batches
 from towers.encoder import load_encoder
@@ -28,7 +28,7 @@ from towers.query_texts import encode_queries
 from towers.settings import EncoderSettings, ModelSettings, TrainingSettings
 from towers.snapshot import restore_snapshot, take_snapshot
 from towers.state import TrainingState, carry_state, check_architecture, load_state, save_state
-from towers.text_cache import known_texts, save_texts, text_key
+from towers.text_cache import encode_new_texts, save_texts
 from towers.two_tower import TwoTower
 from towers.vocabulary import Vocabulary, load_vocabularies
 from towers.workers import agree, read_workers, wait_for_all
@@ -138,11 +138,20 @@ def train(job: Job) -> dict[str, Any]:
     previous = _previous_state(job, vocabularies)
     rows = vocabularies[ITEM_ID_VOCABULARY].rows
     requests = read_requests(job.train_files, job.features)
-    catalogue, encoded = _read_catalogue(job, rows, previous is not None)
+    catalogue = read_catalogue(job.item_files, job.features, rows)
     logger.info("%d training requests, %d items", requests.size, rows - 1)
+    query_texts, encoded = None, 0
+    if job.encoder.trainable == "frozen":
+        encoder = load_encoder(job.encoder, "float32")
+        state_dir = job.previous_state if previous is not None else None
+        text, encoded = encode_new_texts(encoder, catalogue.tokens, "item texts", state_dir)
+        catalogue = catalogue._replace(text=text)
+        requests, query_texts = encode_queries(encoder, requests)
 
     with strategy.scope():
         model, batches = _make_model(job, precision.policy, vocabularies, requests, catalogue, strategy)
+        if query_texts is not None:
+            model.use_query_texts(query_texts)
         start = previous.step if previous is not None else 0
         steps = count_steps(job.training, batches, previous is not None)
         compile_model(model, job.training, precision.policy, steps, start)
@@ -225,32 +234,6 @@ def _previous_state(job: Job, vocabularies: dict[str, Vocabulary]) -> TrainingSt
     return carry_state(state, vocabularies)
 
 
-def _read_catalogue(job: Job, rows: int, is_warm: bool) -> tuple[Catalogue, int]:
-    """Reads the items, and where the encoder will not change encodes the texts that the previous push has not.
-
-    Returns:
-      the catalogue, and how many texts were encoded.
-    """
-    catalogue = read_catalogue(job.item_files, job.features, rows)
-    if job.encoder.trainable != "frozen":
-        return catalogue, 0
-    encoder = load_encoder(job.encoder, "float32")
-    seen, encoded = 0.0, 0
-
-    def progress(done: int, total: int) -> None:
-        nonlocal seen, encoded
-        encoded = done
-        if done == total or time.perf_counter() - seen > 5:
-            seen = time.perf_counter()
-            logger.info("encoded %d of %d new item texts", done, total)
-
-    known = known_texts(job.previous_state) if is_warm and job.previous_state else {}
-    text = encode_texts(
-        encoder, catalogue.tokens, progress=progress, known=lambda tokens: known.get(text_key(tokens))
-    )
-    return catalogue._replace(text=text), encoded
-
-
 def _make_model(
     job: Job,
     policy: str,
@@ -260,10 +243,6 @@ def _make_model(
     strategy: Any,
 ) -> tuple[TwoTower, Batches]:
     settings = job.training
-    encoder = load_encoder(job.encoder, policy)
-    texts = None
-    if job.encoder.trainable == "frozen":
-        requests, texts = encode_queries(load_encoder(job.encoder, "float32"), requests)
     batches = Batches(
         requests,
         job.features,
@@ -272,10 +251,9 @@ def _make_model(
         strategy.num_replicas_in_sync,
         settings.seed,
     )
+    encoder = load_encoder(job.encoder, policy)
     model = build_model(job.features, job.model, encoder, vocabularies, policy, settings.negatives)
     prepare_model(model, batches, catalogue, settings.negatives)
-    if texts is not None:
-        model.use_query_texts(texts)
     return model, batches
 
 

@@ -93,10 +93,7 @@ class TwoTower(keras.Model):
             text = tf.gather(self._query_texts, inputs[QUERY_TEXT][:, 0])
         else:
             text = self.encoder(inputs["query_tokens"], training=training)
-        vectors = self.query_tower(inputs, text, training=training)
-        if self.lexical is not None:
-            vectors = tf.concat([vectors, self.lexical.of_queries(inputs[QUERY_LEXEMES])], 1)
-        return self._finish(vectors)
+        return self._embed_queries(inputs, text, inputs.get(QUERY_LEXEMES), training)
 
     def history_bonus(self, inputs: dict[str, Any]) -> Any:
         """What each request's own history items get on top: transformed query inputs [B, ...] -> float32 [B, H]."""
@@ -146,10 +143,7 @@ class TwoTower(keras.Model):
             name: tf.zeros([tf.shape(text)[0], value.shape[1] or 1], value.dtype)
             for name, value in inputs.items()
         }
-        vectors = self.query_tower(nothing, text, training=training)
-        if self.lexical is not None:
-            vectors = tf.concat([vectors, self.lexical.of_queries(lexemes)], 1)
-        return self._finish(vectors)
+        return self._embed_queries(nothing, text, lexemes, training)
 
     def call(self, batch: dict[str, Any], training: bool = False) -> dict[str, Any]:
         """Makes this replica's pairs and candidates.
@@ -234,6 +228,12 @@ class TwoTower(keras.Model):
                 alone = self.retrieval_loss(q, v, weights, slots, mask, tf.zeros_like(bonus))
                 total += self.settings.view_loss * alone
         return total / tf.maximum(sum_over_replicas(tf.reduce_sum(y_pred["weights"])), 1e-9)
+
+    def _embed_queries(self, inputs: dict[str, Any], text: Any, lexemes: Any, training: bool) -> Any:
+        vectors = self.query_tower(inputs, text, training=training)
+        if self.lexical is not None:
+            vectors = tf.concat([vectors, self.lexical.of_queries(lexemes)], 1)
+        return self._finish(vectors)
 
     def _draw_items(self, count: Any) -> Any:
         """Rows of the catalogue, evenly: int32 [count]."""

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from tests.serving.conftest import Shop
@@ -35,7 +36,7 @@ def passes(item: dict[str, Any], filters: dict[str, Any], history: list[str]) ->
     )
 
 
-def expected(shop: Shop, filters: dict[str, Any], **query: list[Any]) -> list[tuple[str, float]]:
+def best(shop: Shop, filters: dict[str, Any], **query: list[Any]) -> list[tuple[str, float]]:
     """The best 20 that pass, with the bonus of the history, in float64."""
     scores = shop.catalogue.vectors.astype(np.float64) @ shop.embed_queries(**query)[0]
     history = query.get("history_item_ids", [[]])[0]
@@ -53,6 +54,11 @@ def expected(shop: Shop, filters: dict[str, Any], **query: list[Any]) -> list[tu
     return sorted(passing, key=lambda pair: -pair[1])[:20]
 
 
+def expected(shop: Shop, filters: dict[str, Any], **query: list[Any]) -> dict[str, Any]:
+    """The same, as `answered` is to be."""
+    return best_20(best(shop, filters, **query))
+
+
 def tensors(filters: dict[str, Any]) -> dict[str, Any]:
     """Inputs of a batch of one."""
     given: dict[str, Any] = {}
@@ -66,9 +72,19 @@ def tensors(filters: dict[str, Any]) -> dict[str, Any]:
     return {name: tf.make_tensor_proto(value) for name, value in given.items()}
 
 
-def check(answer: Any, wanted: list[tuple[str, float]], row: int = 0) -> None:
+def answered(answer: Any, row: int = 0) -> dict[str, list[Any]]:
+    """One row of an answer: its ids, the scores of items, and those of the places that no item fills."""
     ids = [item.decode() for item in tf.make_ndarray(answer.outputs["item_ids"])[row]]
-    scores = tf.make_ndarray(answer.outputs["scores"])[row]
-    assert ids == [item for item, _ in wanted] + [""] * (20 - len(wanted))
-    np.testing.assert_allclose(scores[: len(wanted)], [score for _, score in wanted], rtol=1e-4, atol=1e-5)
-    assert (scores[len(wanted) :] == np.finfo(np.float32).min).all()
+    scores = tf.make_ndarray(answer.outputs["scores"])[row].tolist()
+    filled = len([item for item in ids if item])
+    return {"ids": ids, "scores": scores[:filled], "rest": scores[filled:]}
+
+
+def best_20(wanted: list[tuple[str, float]]) -> dict[str, Any]:
+    """What `answered` is to be; scores to 1e-4."""
+    rest = 20 - len(wanted)
+    return {
+        "ids": [item for item, _ in wanted] + [""] * rest,
+        "scores": pytest.approx([score for _, score in wanted], rel=1e-4, abs=1e-5),
+        "rest": [float(np.finfo(np.float32).min)] * rest,
+    }

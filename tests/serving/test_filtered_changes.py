@@ -14,7 +14,7 @@ from serving.predict import predict
 from serving.request_inputs import Limits, RequestError
 from tests.serving.catalogue_oracle import Client, embed_item
 from tests.serving.conftest import Shop, request_of
-from tests.serving.filter_oracle import HISTORY, LOVED, check, passes, tensors
+from tests.serving.filter_oracle import HISTORY, LOVED, answered, best_20, passes, tensors
 from tests.serving.test_filters import FILTERS
 
 UPSERTS = [
@@ -65,7 +65,7 @@ def test_filters_agree_with_a_look_at_every_item_as_it_now_is(
         if passes(item, filters, history)
     ]
     answer = predict(bundle, request_of(signature, **query, **tensors(filters)), Limits())
-    check(answer, sorted(wanted, key=lambda pair: -pair[1])[:20])
+    assert answered(answer) == best_20(sorted(wanted, key=lambda pair: -pair[1])[:20])
 
 
 def test_related_items_are_those_of_the_changed_catalogue(bundle: LoadedBundle, live) -> None:

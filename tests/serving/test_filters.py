@@ -14,7 +14,7 @@ from serving.request_inputs import Limits, RequestError
 from serving.settings import IndexSettings
 from serving.write_bundle import write_bundle
 from tests.serving.conftest import COLOURS, Shop, request_of
-from tests.serving.filter_oracle import HISTORY, LOVED, NAN, check, expected, tensors
+from tests.serving.filter_oracle import HISTORY, LOVED, NAN, answered, expected, tensors
 from transform.settings import Feature, FeatureSettings
 
 
@@ -51,7 +51,7 @@ def test_random_filters_agree_with_a_look_at_every_item(
     if with_history:
         query |= {"history_item_ids": HISTORY, "history_event_types": LOVED}
     answer = predict(bundle, request_of(signature, **query, **tensors(filters)), Limits())
-    check(answer, expected(shop, filters, **query))
+    assert answered(answer) == expected(shop, filters, **query)
 
 
 def test_each_filter_shows(shop: Shop, bundle: LoadedBundle) -> None:
@@ -79,7 +79,8 @@ def test_each_filter_shows(shop: Shop, bundle: LoadedBundle) -> None:
 
 def test_request_of_filters_alone_is_answered(shop: Shop, stub) -> None:
     filters = {"filter_brand": ["acme"]}
-    check(stub.Predict(request_of(**tensors(filters)), timeout=10), expected(shop, filters, query=[""]))
+    answer = stub.Predict(request_of(**tensors(filters)), timeout=10)
+    assert answered(answer) == expected(shop, filters, query=[""])
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
@@ -131,12 +132,11 @@ def test_metadata_lists_the_filters(bundle: LoadedBundle) -> None:
 def test_bundle_without_attributes_serves_on_and_filters_by_items_only(shop: Shop, tmp_path: Path) -> None:
     write_bundle(shop.towers_dir, shop.catalogue, str(tmp_path / "old"), IndexSettings(k=20, reorder=60))
     old = load_bundle(tmp_path / "old")
-    check(predict(old, request_of(query=["mug"]), Limits()), expected(shop, {}, query=["mug"]))
+    answer = predict(old, request_of(query=["mug"]), Limits())
+    assert answered(answer) == expected(shop, {}, query=["mug"])
     filters = {"exclude_item_ids": ["sku-1"], "filter_item_ids": ["sku-1", "sku-2"]}
-    check(
-        predict(old, request_of(query=["mug"], **tensors(filters)), Limits()),
-        expected(shop, filters, query=["mug"]),
-    )
+    answer = predict(old, request_of(query=["mug"], **tensors(filters)), Limits())
+    assert answered(answer) == expected(shop, filters, query=["mug"])
     with pytest.raises(RequestError, match="'filter_brand' filters by an attribute .* push again") as caught:
         predict(old, request_of(query=["mug"], filter_brand=[["acme"]]), Limits())
     assert caught.value.status == "FAILED_PRECONDITION"

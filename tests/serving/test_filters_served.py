@@ -21,7 +21,7 @@ from serving.loaded_bundle import load_bundle
 from serving.predict import predict
 from serving.request_inputs import Limits
 from tests.serving.conftest import Shop, request_of
-from tests.serving.filter_oracle import HISTORY, LOVED, NAN, check, expected, tensors
+from tests.serving.filter_oracle import HISTORY, LOVED, NAN, answered, best, expected, tensors
 
 
 class TestTogether:
@@ -52,7 +52,7 @@ class TestTogether:
         assert (batcher.calls, batcher.requests) == (1, 4)
         for filters, answer in zip(self.ASKED, answers, strict=True):
             query = {"query": ["red mug"], "history_item_ids": HISTORY, "history_event_types": LOVED}
-            check(answer, expected(shop, filters, **query))
+            assert answered(answer) == expected(shop, filters, **query)
 
     def test_rows_of_one_request_have_filters_of_their_own(self, shop: Shop, stub) -> None:
         answer = stub.Predict(
@@ -63,11 +63,10 @@ class TestTogether:
             ),
             timeout=10,
         )
-        check(
-            answer, expected(shop, {"filter_category": ["home > mugs", "home > lamps"]}, query=["red mug"]), 0
-        )
-        check(answer, expected(shop, {"filter_price": (5, 20)}, query=["blue lamp"]), 1)
-        check(answer, expected(shop, {"filter_category": ["home > vases"]}, query=["vase"]), 2)
+        mugs_and_lamps = {"filter_category": ["home > mugs", "home > lamps"]}
+        assert answered(answer, 0) == expected(shop, mugs_and_lamps, query=["red mug"])
+        assert answered(answer, 1) == expected(shop, {"filter_price": (5, 20)}, query=["blue lamp"])
+        assert answered(answer, 2) == expected(shop, {"filter_category": ["home > vases"]}, query=["vase"])
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +86,7 @@ def test_cache_tells_filters_apart(shop: Shop, cached: servers.RetrievalServer) 
         for hits in (0, 3):
             for filters in ({}, {"filter_price": (NAN, 20.0)}, {"filter_price": (20.0, NAN)}):
                 answer = stub.Predict(request_of(query=["mug"], **tensors(filters)), timeout=10)
-                check(answer, expected(shop, filters, query=["mug"]))
+                assert answered(answer) == expected(shop, filters, query=["mug"])
             assert cache.hits == hits
 
 
@@ -99,7 +98,7 @@ def test_rest_takes_filters_by_row_and_by_column(shop: Shop, cached: servers.Ret
 
     filters = {"filter_price": [None, 20], "filter_brand": ["acme", None], "exclude_history": True}
     row = {"query": "mug", "history_item_ids": ["sku-3"], **filters}
-    wanted = expected(
+    wanted = best(
         shop,
         {"filter_price": (NAN, 20), "filter_brand": ["acme"], "exclude_history": True},
         query=["mug"],
@@ -130,7 +129,7 @@ def test_client_filters(shop: Shop, address: str) -> None:
         "exclude_item_ids": ["sku-0"],
         "exclude_history": True,
     }
-    wanted = expected(shop, filters, query=["mug"], history_item_ids=[["sku-1"]])
+    wanted = best(shop, filters, query=["mug"], history_item_ids=[["sku-1"]])
     with RetrievalClient(address) as client:
         found = client.search("mug", ["sku-1"], k=10, filters=chosen)
         assert 0 < len(wanted) < 10
