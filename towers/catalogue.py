@@ -13,6 +13,8 @@ class Catalogue(NamedTuple):
       tokens: int32 [N + 1, L], 0 = padding.
       features: name -> int32 [N + 1, n], 0 = none.
       text: float32 [N + 1, E], encoded texts, when the encoder is frozen; else None.
+      word_tokens: int32 [N + 1, n], 0 = padding: tokens word by word, and
+      word_numbers: int32 [N + 1, n], which word each belongs to; None where no query is made up.
       lexemes: int32 [N + 1, W], 0 = padding, and
       lexeme_words: int32 [N + 1, W], see `transform.lexemes`; None without a lexical view.
     """
@@ -20,6 +22,8 @@ class Catalogue(NamedTuple):
     tokens: np.ndarray
     features: dict[str, np.ndarray]
     text: np.ndarray | None = None
+    word_tokens: np.ndarray | None = None
+    word_numbers: np.ndarray | None = None
     lexemes: np.ndarray | None = None
     lexeme_words: np.ndarray | None = None
 

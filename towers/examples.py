@@ -15,6 +15,8 @@ from transform.features import (
     ITEM_LEXEME_WORDS,
     ITEM_LEXEMES,
     ITEM_TOKENS,
+    ITEM_WORD_NUMBERS,
+    ITEM_WORD_TOKENS,
     KNOWN_POSITIVES,
     PATH_LEVELS,
     QUERY_LEXEMES,
@@ -91,7 +93,7 @@ def read_catalogue(patterns: list[str], features: FeatureSettings, rows: int) ->
     """
     widths = {feature.name: PATH_LEVELS if feature.kind == "path" else 1 for feature in features.item}
     lexical = (ITEM_LEXEMES, ITEM_LEXEME_WORDS) if features.lexical_buckets else ()
-    columns = _read(patterns, (ITEM, ITEM_TOKENS, *lexical, *widths))
+    columns = _read(patterns, (ITEM, ITEM_TOKENS, ITEM_WORD_TOKENS, ITEM_WORD_NUMBERS, *lexical, *widths))
     place = np.arange(len(columns[ITEM].offsets) - 1)
     item = columns[ITEM].padded(place, 1)[:, 0]
 
@@ -105,6 +107,8 @@ def read_catalogue(patterns: list[str], features: FeatureSettings, rows: int) ->
     return Catalogue(
         tokens=table(ITEM_TOKENS, features.item_tokens),
         features={name: table(name, width) for name, width in widths.items()},
+        word_tokens=table(ITEM_WORD_TOKENS),
+        word_numbers=table(ITEM_WORD_NUMBERS),
         lexemes=table(ITEM_LEXEMES) if lexical else None,
         lexeme_words=table(ITEM_LEXEME_WORDS) if lexical else None,
     )

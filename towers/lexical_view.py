@@ -6,8 +6,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from towers.draws import uniform
-
 
 @keras.saving.register_keras_serializable("tandem")
 class LexicalView(keras.layers.Layer):
@@ -79,24 +77,3 @@ class LexicalView(keras.layers.Layer):
         matrix = tf.SparseTensor(tf.stack([place[:, 0], tf.cast(index, tf.int64)], axis=1), weight, shape)
         total = tf.sparse.sparse_dense_matmul(matrix, tf.gather(self.table.value, rows))
         return total, tf.math.unsorted_segment_sum(tf.square(weight), place[:, 0], count)
-
-
-def draw_window(lexemes: Any, words: Any, least: int = 2, most: int = 4) -> Any:
-    """Keeps what belongs to a few neighbouring words, drawn at random: a query that someone could have typed.
-
-    Args:
-      lexemes: int [B, W], 0 = none.
-      words: int [B, W], the word each belongs to, from 1.
-      least: words kept at least, where there are so many.
-      most: words kept at most.
-
-    Returns:
-      int [B, W], 0 where a lexeme is left out.
-    """
-    batch = tf.shape(words)[0]
-    wanted = uniform([batch], least, most + 1, tf.int32)
-    starts = tf.maximum(tf.reduce_max(tf.cast(words, tf.int32), axis=1) - wanted + 1, 1)
-    start = 1 + tf.cast(uniform([batch]) * tf.cast(starts, tf.float32), tf.int32)
-    words = tf.cast(words, tf.int32)
-    keep = (words >= start[:, tf.newaxis]) & (words < (start + wanted)[:, tf.newaxis])
-    return tf.where(keep, lexemes, tf.zeros_like(lexemes))

@@ -92,8 +92,8 @@ class ModelSettings(BaseModel):
         default=0.1,
         ge=0,
         lt=1,
-        description="Share of training pairs that are replaced by an item drawn evenly from the catalogue and its text"
-        " as a query, so that search works in a shop that has no query log.",
+        description="Share of training pairs that are replaced by an item drawn evenly from the catalogue and two to four"
+        " neighbouring words of its text as a query, so that search works in a shop that has no query log.",
     )
 
 

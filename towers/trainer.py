@@ -19,9 +19,10 @@ from towers.checkpoints import Checkpoints, newest_checkpoint
 from towers.datasets import Batches
 from towers.encoder import load_encoder
 from towers.evaluation import evaluate_model
-from towers.examples import Requests, read_catalogue, read_requests
+from towers.examples import read_catalogue, read_requests
 from towers.export import export_towers
 from towers.fit import compile_model, count_steps, fit, prepare_model
+from towers.made_up import MadeUpQueries, make_up_queries
 from towers.precision import choose_precision, make_strategy
 from towers.progress import Progress
 from towers.query_texts import encode_queries
@@ -140,20 +141,35 @@ def train(job: Job) -> dict[str, Any]:
     requests = read_requests(job.train_files, job.features)
     catalogue = read_catalogue(job.item_files, job.features, rows)
     logger.info("%d training requests, %d items", requests.size, rows - 1)
+    encoder = load_encoder(job.encoder, "float32") if job.encoder.trainable == "frozen" else None
     query_texts, encoded = None, 0
-    if job.encoder.trainable == "frozen":
-        encoder = load_encoder(job.encoder, "float32")
+    if encoder is not None:
         state_dir = job.previous_state if previous is not None else None
         text, encoded = encode_new_texts(encoder, catalogue.tokens, "item texts", state_dir)
         catalogue = catalogue._replace(text=text)
         requests, query_texts = encode_queries(encoder, requests)
+    batches = Batches(
+        requests,
+        job.features,
+        job.training.batch_size,
+        job.training.targets_per_request,
+        strategy.num_replicas_in_sync,
+        job.training.seed,
+    )
+    steps = count_steps(job.training, batches, previous is not None)
+    made_up = _make_up(job, catalogue, steps * batches.pairs_per_batch, encoder)
 
     with strategy.scope():
-        model, batches = _make_model(job, precision.policy, vocabularies, requests, catalogue, strategy)
+        backbone = load_encoder(job.encoder, precision.policy)
+        model = build_model(
+            job.features, job.model, backbone, vocabularies, precision.policy, job.training.negatives
+        )
+        prepare_model(model, batches, catalogue, job.training.negatives)
         if query_texts is not None:
             model.use_query_texts(query_texts)
+        if made_up is not None:
+            model.use_made_up_queries(made_up)
         start = previous.step if previous is not None else 0
-        steps = count_steps(job.training, batches, previous is not None)
         compile_model(model, job.training, precision.policy, steps, start)
         if previous is not None:
             restore_snapshot(model, previous)
@@ -234,27 +250,15 @@ def _previous_state(job: Job, vocabularies: dict[str, Vocabulary]) -> TrainingSt
     return carry_state(state, vocabularies)
 
 
-def _make_model(
-    job: Job,
-    policy: str,
-    vocabularies: dict[str, Vocabulary],
-    requests: Requests,
-    catalogue: Catalogue,
-    strategy: Any,
-) -> tuple[TwoTower, Batches]:
-    settings = job.training
-    batches = Batches(
-        requests,
-        job.features,
-        settings.batch_size,
-        settings.targets_per_request,
-        strategy.num_replicas_in_sync,
-        settings.seed,
-    )
-    encoder = load_encoder(job.encoder, policy)
-    model = build_model(job.features, job.model, encoder, vocabularies, policy, settings.negatives)
-    prepare_model(model, batches, catalogue, settings.negatives)
-    return model, batches
+def _make_up(job: Job, catalogue: Catalogue, pairs: float, encoder: Any) -> MadeUpQueries | None:
+    """Queries for so many training pairs, encoded if that can be done once; None if the settings ask for none."""
+    count = int(np.ceil(pairs * job.model.made_up_queries))
+    if not count:
+        return None
+    made_up = make_up_queries(catalogue, count, job.training.seed)
+    if encoder is None:
+        return made_up
+    return made_up._replace(text=encode_new_texts(encoder, made_up.tokens, "made-up queries")[0])
 
 
 def _without_strategy(job: Job, vocabularies: dict[str, Vocabulary], model: TwoTower) -> TwoTower:

@@ -12,8 +12,9 @@ from towers.encoder import TextEncoder
 from towers.gather import gather_candidates, sum_over_replicas
 from towers.history import hide_types_and_ages
 from towers.item_tower import ItemTower
-from towers.lexical_view import LexicalView, draw_window
+from towers.lexical_view import LexicalView
 from towers.loss import RetrievalLoss, negatives_mask
+from towers.made_up import MadeUpQueries
 from towers.query_texts import QUERY_TEXT
 from towers.query_tower import QueryTower
 from towers.repeat import RepeatBonus
@@ -61,6 +62,7 @@ class TwoTower(keras.Model):
         self.masked = keras.metrics.Mean(name="masked")
         self._tables: dict[str, Any] = {}
         self._query_texts: Any = None
+        self._made_up: dict[str, Any] = {}
 
     def use_catalogue(self, catalogue: Catalogue, slots: np.ndarray) -> None:
         """Sets what training looks up by item row.
@@ -75,10 +77,7 @@ class TwoTower(keras.Model):
         else:
             tables["text"] = tf.constant(catalogue.text)
         if self.lexical is not None:
-            tables |= {
-                "lexemes": tf.constant(catalogue.lexemes),
-                "words": tf.constant(catalogue.lexeme_words),
-            }
+            tables["lexemes"] = tf.constant(catalogue.lexemes)
         tables["slots"] = tf.constant(slots, tf.float32)
         self._tables = tables
         self.item_count = len(catalogue.tokens) - 1
@@ -86,6 +85,10 @@ class TwoTower(keras.Model):
     def use_query_texts(self, vectors: np.ndarray) -> None:
         """Sets what batches with `QUERY_TEXT` look up instead of encoding: float32 [U + 1, E], row 0 zero."""
         self._query_texts = tf.constant(vectors)
+
+    def use_made_up_queries(self, queries: MadeUpQueries) -> None:
+        """Sets what a share of the training pairs is replaced by."""
+        self._made_up = {name: tf.constant(table) for name, table in queries.as_tables().items()}
 
     def embed_queries(self, inputs: dict[str, Any], training: bool = False) -> Any:
         """Encodes requests: transformed query inputs [B, ...] -> float32 [B, dimension]."""
@@ -156,8 +159,7 @@ class TwoTower(keras.Model):
         Returns:
           queries float32 [P, D], row int32 [P], own int32 [P], weights float32 [P], vectors float32 [c, D] and
           items int32 [c]: the pairs' own items, then drawn ones; entry_weights float32 [R, H] of the histories; made_up
-          bool [P], whether the pair is an item drawn evenly from the catalogue and its text as a query, instead of
-          the row's; and has_text bool [P].
+          bool [P], whether the pair is a made-up query and its item instead of the row's; and has_text bool [P].
         """
         if training and self.settings.history_unknown:
             types, ages = hide_types_and_ages(
@@ -168,21 +170,22 @@ class TwoTower(keras.Model):
         row = tf.cast(place[:, 0], tf.int32)
         own = tf.gather_nd(batch["target_items"], place)
         made_up = tf.zeros_like(own, tf.bool)
-        if training and self.settings.made_up_queries:
+        has_text = tf.reduce_any(batch["query_tokens"] > 0, axis=1)
+        if training and self._made_up:
             made_up = uniform(tf.shape(own)) < self.settings.made_up_queries
-            own = tf.where(made_up, self._draw_items(tf.size(own)), own)
+            drawn = uniform(tf.shape(own), 0, tf.shape(self._made_up["items"])[0], tf.int32)
+            own = tf.where(made_up, tf.gather(self._made_up["items"], drawn), own)
+            asked = self._embed_made_up(batch, drawn, made_up, training)
+            replaced = (
+                tf.math.unsorted_segment_min(tf.cast(made_up, tf.int32), row, tf.shape(has_text)[0]) > 0
+            )
+            batch = batch | {"query_tokens": _blank(batch["query_tokens"], replaced)}
         items = own
         if training and self.negatives:
             replicas = tf.distribute.get_strategy().num_replicas_in_sync
             items = tf.concat([own, self._draw_items(self.negatives // replicas)], 0)
         queries = tf.gather(self.embed_queries(batch, training=training), row)
-        has_text = tf.gather(tf.reduce_any(batch["query_tokens"] > 0, axis=1), row)
-        if training and self.settings.made_up_queries:
-            texts = self._encode_catalogue_texts(own, training)
-            lexemes = None
-            if self.lexical is not None:
-                lexemes = draw_window(*(tf.gather(self._tables[name], own) for name in ("lexemes", "words")))
-            asked = self.embed_texts(batch, texts, lexemes, training)
+        if training and self._made_up:
             queries = tf.where(made_up[:, tf.newaxis], asked, queries)
         return {
             "queries": queries,
@@ -193,7 +196,7 @@ class TwoTower(keras.Model):
             "items": items,
             "entry_weights": self._entry_weights(batch),
             "made_up": made_up,
-            "has_text": has_text | made_up,
+            "has_text": tf.gather(has_text, row) | made_up,
         }
 
     def compute_loss(
@@ -235,6 +238,16 @@ class TwoTower(keras.Model):
             vectors = tf.concat([vectors, self.lexical.of_queries(lexemes)], 1)
         return self._finish(vectors)
 
+    def _embed_made_up(self, batch: dict[str, Any], drawn: Any, made_up: Any, training: bool) -> Any:
+        """Encodes made-up queries by row [P] -> float32 [P, dimension]; those that no pair takes are not encoded."""
+        tables = self._made_up
+        if "text" in tables:
+            texts = tf.gather(tables["text"], drawn)
+        else:
+            texts = self.encoder(_blank(tf.gather(tables["tokens"], drawn), ~made_up), training=training)
+        lexemes = tf.gather(tables["lexemes"], drawn) if self.lexical is not None else None
+        return self.embed_texts(batch, texts, lexemes, training)
+
     def _draw_items(self, count: Any) -> Any:
         """Rows of the catalogue, evenly: int32 [count]."""
         return uniform([count], 1, self.item_count + 1, dtype=tf.int32)
@@ -258,3 +271,8 @@ class TwoTower(keras.Model):
     def _finish(self, vectors: Any) -> Any:
         vectors = tf.cast(vectors, tf.float32)
         return tf.math.l2_normalize(vectors, axis=-1) if self.settings.normalize else vectors
+
+
+def _blank(tokens: Any, rows: Any) -> Any:
+    """Leaves rows without a token, so that they are not encoded: int [R, L], bool [R] -> int [R, L]."""
+    return tf.where(rows[:, tf.newaxis], tf.zeros_like(tokens), tokens)

@@ -50,6 +50,9 @@ TARGET_ITEMS = "target_items"
 KNOWN_POSITIVES = "known_positives"
 ITEM = "item"
 ITEM_TOKENS = "item_tokens"
+# The text's tokens word by word, without start and end, and which word each belongs to: 1, 2, ...
+ITEM_WORD_TOKENS = "item_word_tokens"
+ITEM_WORD_NUMBERS = "item_word_numbers"
 # Only where `features.lexical_buckets` is set.
 QUERY_LEXEMES = "query_lexemes"
 ITEM_LEXEMES = "item_lexemes"

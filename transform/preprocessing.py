@@ -7,7 +7,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from transform import features
-from transform.lexemes import lexemes
+from transform.lexemes import lexemes, word_tokens
 from transform.settings import Feature, FeatureSettings
 from transform.text import load_tokenizer
 from transform.worker_ops import register_in_workers
@@ -46,6 +46,10 @@ def preprocessing_fn(inputs: Mapping[str, Sparse], custom_config: Mapping[str, A
         features.ITEM: _look_up(inputs[features.ITEM_ID], item_vocabulary),
         features.ITEM_TOKENS: _tokens(_item_text(inputs, settings), preset, settings.item_tokens),
     }
+    tokenizer = load_tokenizer(preset, settings.item_tokens)
+    outputs[features.ITEM_WORD_TOKENS], outputs[features.ITEM_WORD_NUMBERS] = word_tokens(
+        _item_text(inputs, settings), tokenizer, settings.item_tokens
+    )
     if settings.lexical_buckets:
         query = lexemes(_text(inputs[features.QUERY]), settings.lexical_buckets, settings.query_tokens)
         item = lexemes(_item_text(inputs, settings), settings.lexical_buckets, settings.item_tokens)

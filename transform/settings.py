@@ -17,6 +17,8 @@ RESERVED_NAMES = frozenset(
         # Raw features and Transform outputs that InteractionGen and Transform add.
         "item",
         "item_tokens",
+        "item_word_tokens",
+        "item_word_numbers",
         "item_ids",
         "exclude_item_ids",
         "exclude_history",

@@ -8,6 +8,7 @@ from towers.datasets import Batches
 from towers.encoder import load_encoder
 from towers.examples import Column, Requests
 from towers.loss import expected_slots
+from towers.made_up import make_up_queries
 from towers.settings import EncoderSettings, ModelSettings
 from towers.vocabulary import Vocabulary
 from transform.settings import Feature, FeatureSettings
@@ -67,7 +68,10 @@ def catalogue(seed=1):
     def table(high, width):
         return random.integers(1, high + 1, (ITEMS + 1, width)).astype(np.int32)
 
-    return Catalogue(table(40, 7), {"category": table(2, 4), "brand": table(2, 1), "price": table(16, 1)})
+    tokens = table(40, 7)
+    numbers = np.tile([0, 1, 2, 2, 3, 4, 0], (ITEMS + 1, 1))
+    features = {"category": table(2, 4), "brand": table(2, 1), "price": table(16, 1)}
+    return Catalogue(tokens, features, word_tokens=tokens * (numbers > 0), word_numbers=numbers)
 
 
 def model(preset, policy="float32", trainable="last_layers", negatives=0, **settings):
@@ -78,6 +82,8 @@ def model(preset, policy="float32", trainable="last_layers", negatives=0, **sett
     )
     rows = batches()
     built.use_catalogue(catalogue(), expected_slots(rows.own_slots(ITEMS + 1), negatives))
+    if settings["made_up_queries"]:
+        built.use_made_up_queries(make_up_queries(catalogue(), 5000, seed=6))
     return built
 
 

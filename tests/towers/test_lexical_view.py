@@ -8,8 +8,9 @@ from tests.tiny_encoder import write_tiny_preset
 from tests.towers import shop
 from towers.build import build_model
 from towers.encoder import load_encoder
-from towers.lexical_view import LexicalView, draw_window
+from towers.lexical_view import LexicalView
 from towers.loss import expected_slots
+from towers.made_up import make_up_queries
 from towers.settings import EncoderSettings, ModelSettings
 
 BUCKETS = 64
@@ -97,26 +98,6 @@ def test_wide_random_rows_rank_as_tf_idf_does():
         assert np.corrcoef(exact[row, there], got[row, there])[0, 1] > 0.9
 
 
-def test_window_is_of_neighbouring_words_and_every_start_is_drawn():
-    lexemes = tf.constant(np.tile([[11, 12, 21, 31, 41, 51, 52, 0]], (400, 1)))
-    words = tf.constant(np.tile([[1, 1, 2, 3, 4, 5, 5, 0]], (400, 1)))
-    kept = np.asarray(draw_window(lexemes, words))
-    seen = set()
-    for row in kept:
-        numbers = sorted({int(one) // 10 for one in row if one})
-        assert numbers == list(range(numbers[0], numbers[-1] + 1)) and 2 <= len(numbers) <= 4
-        assert set(row[row > 0]) == {x for x in [11, 12, 21, 31, 41, 51, 52] if x // 10 in numbers}
-        seen.add(tuple(numbers))
-    assert seen == {tuple(range(s, s + n)) for n in (2, 3, 4) for s in range(1, 7 - n)}
-
-
-def test_short_texts_are_kept_whole_and_none_stays_none():
-    kept = np.asarray(
-        draw_window(tf.constant([[7, 8], [9, 0], [0, 0]]), tf.constant([[1, 2], [1, 0], [0, 0]]))
-    )
-    assert kept.tolist() == [[7, 8], [9, 0], [0, 0]]
-
-
 @pytest.fixture(scope="module")
 def preset(tmp_path_factory):
     return write_tiny_preset(tmp_path_factory.mktemp("lexical") / "preset")
@@ -137,6 +118,8 @@ def lexical_model(preset, features, **settings):
     words = np.tile([1, 1, 2, 3, 3, 4], (shop.ITEMS + 1, 1)).astype(np.int32) * (lexemes > 0)
     catalogue = shop.catalogue()._replace(lexemes=lexemes, lexeme_words=words)
     built.use_catalogue(catalogue, expected_slots(shop.batches().own_slots(shop.ITEMS + 1), 0))
+    if wanted.made_up_queries:
+        built.use_made_up_queries(make_up_queries(catalogue, 500, seed=6))
     return built
 
 

@@ -1,15 +1,21 @@
-"""Pairs of a catalogue item and its own text: which items, how often, and which candidates are their negatives."""
+"""Made-up queries: which words of which items, how often, and which candidates are their negatives."""
+
+from collections import Counter
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.tiny_encoder import write_tiny_preset
 from tests.towers import shop
+from towers.catalogue import Catalogue, encode_texts
 from towers.datasets import Batches
 from towers.examples import Column, Requests
 from towers.fit import prepare_model
+from towers.made_up import make_up_queries
 
 ALWAYS = 1 - 1e-9
 
@@ -17,6 +23,80 @@ ALWAYS = 1 - 1e-9
 @pytest.fixture(scope="module")
 def preset(tmp_path_factory):
     return write_tiny_preset(tmp_path_factory.mktemp("made_up") / "preset")
+
+
+def a_catalogue(words_of_items):
+    """Items whose words are numbers: word 7 has the tokens 700 and 701, and the lexemes 70 and 71."""
+    longest = max(1, max(map(len, words_of_items)))
+    parts, numbers, whole, lexemes = (
+        np.zeros((len(words_of_items) + 1, width), np.int32)
+        for width in (2 * longest, 2 * longest, 2 * longest + 2, 2 * longest)
+    )
+    for row, words in enumerate(words_of_items, start=1):
+        tokens = [token for word in words for token in (100 * word, 100 * word + 1)]
+        parts[row, : len(tokens)] = tokens
+        lexemes[row, : len(tokens)] = [lexeme for word in words for lexeme in (10 * word, 10 * word + 1)]
+        numbers[row, : len(tokens)] = np.repeat(np.arange(1, len(words) + 1), 2)
+        if words:
+            whole[row, : len(tokens) + 2] = [START, *tokens, END]
+    return Catalogue(whole, {}, None, parts, numbers, lexemes, numbers)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.lists(st.integers(2, 9), max_size=7, unique=True), min_size=1, max_size=6),
+    st.integers(0, 9),
+)
+def test_queries_are_neighbouring_words_of_their_item_in_both_views(words_of_items, seed):
+    made = make_up_queries(a_catalogue(words_of_items), 50, seed)
+    assert made.tokens.shape[0] == made.lexemes.shape[0] == len(made.items) == 50
+    for item, tokens, lexemes in zip(made.items, made.tokens, made.lexemes, strict=True):
+        words = words_of_items[item - 1]
+        tokens = tokens[: np.count_nonzero(tokens)].tolist()
+        if not words:
+            assert not tokens and not lexemes.any()
+            continue
+        assert tokens[0] == START and tokens[-1] == END
+        found = [token // 100 for token in tokens[1:-1:2]]
+        assert tokens[1:-1] == [token for word in found for token in (100 * word, 100 * word + 1)]
+        assert lexemes[lexemes > 0].tolist() == [one for word in found for one in (10 * word, 10 * word + 1)]
+        first = words.index(found[0])
+        assert found == words[first : first + len(found)]
+        assert min(2, len(words)) <= len(found) <= 4
+
+
+def test_every_window_of_every_item_is_drawn_as_often():
+    made = make_up_queries(a_catalogue([[2, 3, 4, 5, 6], [7, 8]]), 24_000, seed=1)
+    assert np.bincount(made.items)[1:] == pytest.approx([12_000, 12_000], rel=0.05)
+    windows = Counter(tuple(row[row > 0] // 10) for row in made.lexemes[made.items == 1])
+    of_length = {2: 4, 3: 3, 4: 2}
+    for window, count in windows.items():
+        assert count == pytest.approx(12_000 / 3 / of_length[len(window) // 2], rel=0.15)
+    assert len(windows) == sum(of_length.values())
+
+
+def test_a_seed_gives_the_same_queries_and_there_is_a_limit(monkeypatch):
+    catalogue = a_catalogue([[2, 3, 4, 5, 6], [7, 8]])
+    one, same, other = (make_up_queries(catalogue, 100, seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(one.tokens, same.tokens)
+    assert one.tokens.shape != other.tokens.shape or (one.tokens != other.tokens).any()
+    monkeypatch.setattr("towers.made_up.MOST", 60)
+    assert len(make_up_queries(catalogue, 100, 1).items) == 60
+
+
+def test_a_trained_encoder_makes_of_a_made_up_query_what_a_frozen_one_made_before(preset):
+    made = make_up_queries(shop.catalogue(), 300, seed=4)
+    found = []
+    for trainable in ("frozen", "last_layers"):
+        keras.utils.set_random_seed(3)
+        model = shop.model(preset, trainable=trainable, made_up_queries=ALWAYS, history_unknown=0.0)
+        encoded = encode_texts(model.encoder, made.tokens) if trainable == "frozen" else None
+        model.use_made_up_queries(made._replace(text=encoded))
+        drawn = tf.range(40)
+        batch = batch_of(shop.batches())
+        found.append(model._embed_made_up(batch, drawn, drawn >= 10, training=False).numpy())
+    np.testing.assert_allclose(found[0][10:], found[1][10:], atol=1e-4)
+    assert np.abs(found[0][:10] - found[1][:10]).max() > 0.01  # those that no pair takes are not encoded
 
 
 def only_ten_items():
@@ -33,6 +113,9 @@ def prepared(preset, share, negatives=0):
     batches = Batches(only_ten_items(), shop.FEATURES, 40, 3, seed=5)
     prepare_model(model, batches, shop.catalogue(), negatives)
     return model, batches
+
+
+START, END = 101, 102
 
 
 def batch_of(batches, number=0):

@@ -6,7 +6,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transform.lexemes import LETTERS, lexemes
+from transform.lexemes import LETTERS, lexemes, word_tokens
 
 BUCKETS = 1 << 20
 
@@ -88,3 +88,27 @@ def test_any_text_is_split_as_by_hand(texts):
 def test_any_characters_give_buckets_of_the_table(texts):
     for row in rows(texts):
         assert all(1 <= b < BUCKETS and 1 <= word <= 8 for b, word in row)
+
+
+def test_tokens_of_a_word_are_those_it_has_on_its_own():
+    def letters(words):  # a tokenizer of letters: start 1, end 2
+        codes = tf.strings.unicode_decode(words, "UTF-8") + 10
+        ids = tf.concat(
+            [tf.ones([codes.nrows(), 1], tf.int32), codes, 2 * tf.ones([codes.nrows(), 1], tf.int32)], 1
+        )
+        return ids.to_tensor()
+
+    texts = ["4-in. Pipe", "", "1.5 ft", "a b c d"]
+    tokens, numbers = word_tokens(tf.constant(texts), letters, 3)
+    assert (tokens.indices.numpy() == numbers.indices.numpy()).all()
+    words = [{} for _ in texts]
+    for (row, _), token, number in zip(
+        tokens.indices.numpy(), tokens.values.numpy(), numbers.values.numpy(), strict=True
+    ):
+        words[row][int(number)] = words[row].get(int(number), "") + chr(token - 10)
+    assert words == [
+        {1: "4", 2: "in", 3: "pipe"},
+        {},
+        {1: "1.5", 2: "ft"},
+        {1: "a", 2: "b", 3: "c"},
+    ]

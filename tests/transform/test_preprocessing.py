@@ -100,6 +100,13 @@ def test_texts_become_tokens_with_start_and_end(first_run, made, preset):
             assert found[1 : len(title) + 1] == [tokens[word] for word in title]
         # The separators of the path are no words.
         assert tokens["[UNK]"] not in found
+        parts, numbers = row["item_word_tokens"], row["item_word_numbers"]
+        assert numbers == sorted(numbers) and numbers[0] == 1 and len(parts) == len(numbers)
+        assert [
+            found[0],
+            *parts[: len(found) - 2],
+            found[-1],
+        ] == found  # titles of the shop have no punctuation
 
 
 def test_the_item_vocabulary_is_the_catalogue_by_frequency(first_run, made):
