@@ -17,13 +17,11 @@ class MadeUpQueries(NamedTuple):
       items: int32 [M], rows of the item vocabulary.
       tokens: int32 [M, L], with start and end, 0 = padding.
       lexemes: int32 [M, W], 0 = padding; None without a lexical view.
-      text: float32 [M, E], encoded tokens, when the encoder is frozen; else None.
     """
 
     items: np.ndarray
     tokens: np.ndarray
     lexemes: np.ndarray | None
-    text: np.ndarray | None = None
 
     def as_tables(self) -> dict[str, Any]:
         """What training looks up by row."""

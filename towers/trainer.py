@@ -14,7 +14,6 @@ import tensorflow as tf
 
 from towers.architecture import describe_architecture
 from towers.build import build_model, keyed_variables
-from towers.catalogue import Catalogue
 from towers.checkpoints import Checkpoints, newest_checkpoint
 from towers.datasets import Batches
 from towers.encoder import load_encoder
@@ -22,7 +21,7 @@ from towers.evaluation import evaluate_model
 from towers.examples import read_catalogue, read_requests
 from towers.export import export_towers
 from towers.fit import compile_model, count_steps, fit, prepare_model
-from towers.made_up import MadeUpQueries, make_up_queries
+from towers.made_up import make_up_queries
 from towers.precision import choose_precision, make_strategy
 from towers.progress import Progress
 from towers.query_texts import encode_queries
@@ -141,9 +140,9 @@ def train(job: Job) -> dict[str, Any]:
     requests = read_requests(job.train_files, job.features)
     catalogue = read_catalogue(job.item_files, job.features, rows)
     logger.info("%d training requests, %d items", requests.size, rows - 1)
-    encoder = load_encoder(job.encoder, "float32") if job.encoder.trainable == "frozen" else None
     query_texts, encoded = None, 0
-    if encoder is not None:
+    if job.encoder.trainable == "frozen":
+        encoder = load_encoder(job.encoder, "float32")
         state_dir = job.previous_state if previous is not None else None
         text, encoded = encode_new_texts(encoder, catalogue.tokens, "item texts", state_dir)
         catalogue = catalogue._replace(text=text)
@@ -157,7 +156,7 @@ def train(job: Job) -> dict[str, Any]:
         job.training.seed,
     )
     steps = count_steps(job.training, batches, previous is not None)
-    made_up = _make_up(job, catalogue, steps * batches.pairs_per_batch, encoder)
+    made_up = int(np.ceil(steps * batches.pairs_per_batch * job.model.made_up_queries))
 
     with strategy.scope():
         backbone = load_encoder(job.encoder, precision.policy)
@@ -167,8 +166,8 @@ def train(job: Job) -> dict[str, Any]:
         prepare_model(model, batches, catalogue, job.training.negatives)
         if query_texts is not None:
             model.use_query_texts(query_texts)
-        if made_up is not None:
-            model.use_made_up_queries(made_up)
+        if made_up:
+            model.use_made_up_queries(make_up_queries(catalogue, made_up, job.training.seed))
         start = previous.step if previous is not None else 0
         compile_model(model, job.training, precision.policy, steps, start)
         if previous is not None:
@@ -248,17 +247,6 @@ def _previous_state(job: Job, vocabularies: dict[str, Vocabulary]) -> TrainingSt
     wanted = describe_architecture(job.features, job.encoder, job.model)
     check_architecture(state.architecture, wanted, job.previous_state)
     return carry_state(state, vocabularies)
-
-
-def _make_up(job: Job, catalogue: Catalogue, pairs: float, encoder: Any) -> MadeUpQueries | None:
-    """Queries for so many training pairs, encoded if that can be done once; None if the settings ask for none."""
-    count = int(np.ceil(pairs * job.model.made_up_queries))
-    if not count:
-        return None
-    made_up = make_up_queries(catalogue, count, job.training.seed)
-    if encoder is None:
-        return made_up
-    return made_up._replace(text=encode_new_texts(encoder, made_up.tokens, "made-up queries")[0])
 
 
 def _without_strategy(job: Job, vocabularies: dict[str, Vocabulary], model: TwoTower) -> TwoTower:

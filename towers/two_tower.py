@@ -241,8 +241,8 @@ class TwoTower(keras.Model):
     def _embed_made_up(self, batch: dict[str, Any], drawn: Any, made_up: Any, training: bool) -> Any:
         """Encodes made-up queries by row [P] -> float32 [P, dimension]; those that no pair takes are not encoded."""
         tables = self._made_up
-        if "text" in tables:
-            texts = tf.gather(tables["text"], drawn)
+        if "text" in self._tables:  # a frozen encoder has seen the whole text; it need not see its parts
+            texts = tf.gather(self._tables["text"], tf.gather(tables["items"], drawn))
         else:
             texts = self.encoder(_blank(tf.gather(tables["tokens"], drawn), ~made_up), training=training)
         lexemes = tf.gather(tables["lexemes"], drawn) if self.lexical is not None else None
