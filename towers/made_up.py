@@ -36,6 +36,7 @@ def make_up_queries(catalogue: Catalogue, count: int, seed: int) -> MadeUpQuerie
       count: queries wanted; at most `MOST` are made.
       seed: the same seed gives the same queries.
     """
+    assert catalogue.word_tokens is not None and catalogue.word_numbers is not None
     random = np.random.default_rng((seed, 2))
     items = random.integers(1, len(catalogue.tokens), min(count, MOST)).astype(np.int32)
     numbers = catalogue.word_numbers[items]
@@ -56,7 +57,7 @@ def make_up_queries(catalogue: Catalogue, count: int, seed: int) -> MadeUpQuerie
     end = 1 + (inside > 0).sum(axis=1)
     tokens[has_words, end[has_words]] = whole[has_words, last[has_words]]
     lexemes = None
-    if catalogue.lexemes is not None:
+    if catalogue.lexemes is not None and catalogue.lexeme_words is not None:
         lexemes = window(catalogue.lexemes[items], catalogue.lexeme_words[items])
     return MadeUpQueries(items, tokens, lexemes)
 
