@@ -84,7 +84,13 @@ def InteractionGen(
         data_settings.replay_half_life_days,
         data_settings.replay_rare_factor,
     )
-    rules = Rules(settings.event_types, settings.history_length, data_settings.known_positive_days, sampling)
+    rules = Rules(
+        settings.event_types,
+        settings.history_length,
+        data_settings.known_positive_days,
+        sampling,
+        data_settings.target_half_life_days or float("inf"),
+    )
     counts_file = os.path.join(examples.uri, "counts")
     rejected_file = os.path.join(examples.uri, REJECTED_DIR, "rows")
     event_files = [path for number in window.spans for path in dataset.spans[number]]

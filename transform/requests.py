@@ -83,12 +83,14 @@ class Rules(NamedTuple):
       history_length: newest events kept.
       known_positive_days: days around a request in which the user's other items are known positives.
       sampling: which older requests are learnt again, or kept out of training for ever.
+      half_life_days: a training request so many days before the cut weighs half as much.
     """
 
     event_types: dict[str, float]
     history_length: int
     known_positive_days: float
     sampling: Sampling = Sampling()
+    half_life_days: float = float("inf")
 
 
 def requests_of(user_id: str, events: Sequence[Event], window: Window, rules: Rules) -> Iterator[Request]:
@@ -138,7 +140,7 @@ def _before_the_cut(
             continue
         new = [event for event in members if event.role == "new"]
         if new:
-            yield _training(user_id, ordered, times, new, "", rules)
+            yield _training(user_id, ordered, times, new, "", cut, rules)
         elif rules.sampling.is_replayed(
             user_id,
             timestamp,
@@ -147,7 +149,7 @@ def _before_the_cut(
             sum(event.item_class == "tail" for event in members) / len(members),
             cut,
         ):
-            yield _training(user_id, ordered, times, members, REPLAY, rules)
+            yield _training(user_id, ordered, times, members, REPLAY, cut, rules)
 
 
 def _training(
@@ -156,10 +158,12 @@ def _training(
     times: Sequence[float],
     members: Sequence[Event],
     view: str,
+    cut: float,
     rules: Rules,
 ) -> Request:
     """One moment to learn from."""
     timestamp, query = members[0].timestamp, members[0].query
+    recency = 0.5 ** ((cut - timestamp) / _DAY / rules.half_life_days)
     known: tuple[str, ...] = ()
     if user_id and not query:
         reach = rules.known_positive_days * _DAY
@@ -174,7 +178,7 @@ def _training(
         timestamp,
         _history(user_id, ordered, times, timestamp, rules.history_length),
         members[0].context,
-        _weights(members, rules),
+        {item: weight * recency for item, weight in _weights(members, rules).items()},
         known,
         view,
     )

@@ -212,6 +212,12 @@ class DataSettings(BaseModel):
         description="Times as likely to be learnt again if all that a request led to is tail items, which have few"
         " others; in proportion where some are.",
     )
+    target_half_life_days: float | None = Field(
+        default=None,
+        gt=0,
+        description="A training request so many days old weighs half as much, so that what sells now counts; unset, all"
+        " weigh the same.",
+    )
     anchor_share: float = Field(
         default=0.02,
         ge=0,

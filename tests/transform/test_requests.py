@@ -118,6 +118,17 @@ def test_unseen_leaves_out_exactly_what_the_user_had_before_the_cut(some_events)
             assert request.known_positives == ()
 
 
+@given(events)
+@settings(deadline=None)
+def test_a_request_one_half_life_older_weighs_half_as_much_and_held_out_ones_do_not_age(some_events):
+    aging = [*requests_of("u", some_events, WINDOW, RULES._replace(half_life_days=8.0))]
+    steady = [*requests_of("u", some_events, WINDOW, RULES)]
+    for older, one in zip(aging, steady, strict=True):
+        share = 0.5 ** ((CUT - one.timestamp / DAY) / 8.0) if one.split == "train" else 1.0
+        assert older.targets == pytest.approx({item: weight * share for item, weight in one.targets.items()})
+        assert older._replace(targets={}) == one._replace(targets={})
+
+
 def test_known_positives_are_near_in_time_and_of_every_type():
     def event(day, item, kind="buy"):
         return Event(day * DAY, item, kind, "", 1.0, (), "new", "head")
