@@ -17,6 +17,8 @@ from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
 from serving.embed_items import embed_items, read_embedded_items, write_embedded_attributes
+from serving.embed_queries import embed_queries
+from serving.index import TUNING_QUERIES
 from serving.inputs import stored_input_specs
 from serving.settings import IndexSettings
 from serving.write_bundle import write_bundle
@@ -42,7 +44,8 @@ def CatalogIndexer(
 
     Args:
       model: the trainer's; `Format-Serving` and, beside it, `training_state`.
-      examples: raw; split `items` is embedded, `interactions.json` says which spans they are of.
+      examples: raw; split `items` is embedded, the index is tuned on requests of split `eval`, `interactions.json` says
+        which spans they are of.
       statistics: of the examples.
       bundle: what is written, with custom properties `item_count` and `dimension`.
       features: `FeatureSettings` as JSON.
@@ -51,7 +54,7 @@ def CatalogIndexer(
 
     Raises:
       TandemError: the model does not take the declared item columns; an id is there twice; vectors are
-      broken.
+      broken; the index cannot reach its target recall.
     """
     towers_dir = path_utils.serving_model_path(model.uri)
     declared = FeatureSettings.model_validate_json(features)
@@ -79,6 +82,7 @@ def CatalogIndexer(
         training_state=state if os.path.isdir(state) else None,
         baseline=baseline,
         attributes=attributes,
+        queries=embed_queries(towers_dir, artifact_utils.get_split_uri([examples], "eval"), TUNING_QUERIES),
     )
     shutil.rmtree(embedded)
     shutil.rmtree(baseline)

@@ -7,20 +7,33 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
+from serving.index_tuning import Tuning, tune
 from serving.manifest import BundleError
 from serving.settings import IndexSettings
 
 SCANN_DIR = "assets.extra/scann"
 
+# Held-out queries that the settings are chosen on, at most.
+TUNING_QUERIES = 500
+
 _ASSETS = "scann_assets.pbtxt"
 _CONFIG = "scann_config.pb"
 _VECTORS = "dataset.npy"
+_TUNING = "tuning.json"
 
 # ScaNN's quantiser learns 16 centres a block and refuses fewer vectors.
 _FEWEST_QUANTISED = 16
+# Each vector lies in a second partition too, chosen for queries that the first serves badly; how much that counts.
+# Sun et al. 2023, "SOAR: Improved Indexing for Approximate Nearest Neighbor Search".
+_SOAR = 1.5
+_BUILT_WITH = {
+    "leaves": "num_children",
+    "searched": "max_spill_centers",
+    "reorder": "approx_num_neighbors",
+}
 _ASSET_PATH = re.compile(r'asset_path: "([^"]*)"')
-_REORDER = re.compile(r"exact_reordering \{\s*approx_num_neighbors: (\d+)")
 
 
 class Neighbours(NamedTuple):
@@ -38,17 +51,17 @@ class Neighbours(NamedTuple):
 class Index:
     """Search for the largest inner products, exact for a small catalogue; safe to share between threads."""
 
-    def __init__(self, searcher: Any, size: int, dimension: int, k: int) -> None:
+    def __init__(self, searcher: Any, size: int, dimension: int, k: int, tuning: Tuning | None) -> None:
+        """Takes ScaNN's searcher over so many vectors of a length, k, and what to look at; none: at all of it."""
         self._searcher = searcher
         self.size = size
         self.dimension = dimension
         self.k = min(k, size)
-        reorder = _REORDER.search(searcher.searcher.config())
-        self._reorder = int(reorder[1]) if reorder else None
+        self.tuning = tuning
 
     def compared(self, k: int) -> int:
         """How many vectors a search for k items compares in full."""
-        return min(self.size, -(-self._reorder * max(k, self.k) // self.k)) if self._reorder else self.size
+        return min(self.size, self._times(k, self.tuning.reorder)) if self.tuning else self.size
 
     def search(self, queries: NDArray[np.float32], k: int | None = None) -> Neighbours:
         """Finds the k items of largest inner product for each query.
@@ -57,7 +70,7 @@ class Index:
 
         Args:
           queries: float32 [B, D], finite.
-          k: 1..N, or none for the index's own; for more, as many times more candidates are scored exactly.
+          k: 1..N, or none for the index's own; for more, as many times more is looked at.
 
         Returns:
           rows and scores, both [B, k].
@@ -70,14 +83,50 @@ class Index:
             raise ValueError(f"queries have shape {list(queries.shape)}, expected [batch, {self.dimension}]")
         if not np.isfinite(queries).all():
             raise ValueError("a query vector is not finite, expected finite float32: the model is broken")
-        options = {"final_num_neighbors": self.k if k is None else k}
-        if k is not None and k > self.k and self._reorder:
+        k = self.k if k is None else k
+        options = {"final_num_neighbors": k}
+        if self.tuning:
             options["pre_reorder_num_neighbors"] = self.compared(k)
-        rows, scores = self._search(queries, **options)
+            options["leaves_to_search"] = min(self.tuning.leaves, self._times(k, self.tuning.searched))
+        rows, scores = self._search(queries, options)
         short = np.isnan(scores).any(axis=1)
         if short.any():
-            rows[short], scores[short] = self._search(queries[short], leaves_to_search=self.size, **options)
+            rows[short], scores[short] = self._search(
+                queries[short], options | {"leaves_to_search": self.size}
+            )
         return Neighbours(rows, scores)
+
+    def tuned(
+        self,
+        vectors: NDArray[np.float32],
+        queries: NDArray[np.float32],
+        *,
+        target: float,
+        k: int | None = None,
+    ) -> "Index":
+        """The same index with the cheapest setting that finds enough; exact ones stay as they are.
+
+        Args:
+          vectors: float32 [N, D], those in the index.
+          queries: float32 [Q, D], Q at least 1; some of them are asked.
+          target: share of the exact top k to be found.
+          k: items that a search returns, or none for as many as before.
+
+        Raises:
+          TandemError: the target cannot be reached.
+        """
+        k = min(k or self.k, self.size)
+        if not self.tuning:
+            return Index(self._searcher, self.size, self.dimension, k, None)
+
+        def search(asked: NDArray[np.float32], searched: int, reorder: int) -> NDArray[np.float32]:
+            options = {"leaves_to_search": searched, "pre_reorder_num_neighbors": reorder}
+            return self._search(asked, options | {"final_num_neighbors": k})[1]
+
+        asked = queries[:: max(1, len(queries) // TUNING_QUERIES)][:TUNING_QUERIES]
+        asked = np.ascontiguousarray(asked, np.float32)
+        tuning = tune(search, vectors, asked, k=k, leaves=self.tuning.leaves, target=target)
+        return Index(self._searcher, self.size, self.dimension, k, tuning)
 
     def save(self, directory: str | os.PathLike[str]) -> None:
         """Writes the index into a directory, which is made; nothing in it refers to where it is."""
@@ -90,27 +139,36 @@ class Index:
             _ASSET_PATH.sub(lambda match: f'asset_path: "{os.path.basename(match[1])}"', text),
             encoding="utf-8",
         )
+        if self.tuning:
+            (path / _TUNING).write_text(self.tuning.model_dump_json(indent=2), encoding="utf-8")
+
+    def _times(self, k: int, number: int) -> int:
+        """So many for the index's own k, in proportion for more."""
+        return -(-number * max(k, self.k) // self.k)
 
     def _search(
-        self, queries: NDArray[np.float32], **options: int
+        self, queries: NDArray[np.float32], options: dict[str, int]
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         rows, scores = self._searcher.search_batched(queries, **options)
         return rows.astype(np.int64), np.array(scores)
 
 
-def build_index(vectors: NDArray[np.float32], settings: IndexSettings) -> Index:
-    """Builds the index.
+def build_index(
+    vectors: NDArray[np.float32], settings: IndexSettings, queries: NDArray[np.float32] | None = None
+) -> Index:
+    """Builds the index and tunes it.
 
-    Up to `brute_force_below` items every score is exact; up to `partition_above` every item is scored with
-    quantised vectors and the best are scored again exactly; beyond that only some partitions of a tree are
-    looked into.
+    Below `brute_force_below` items every score is exact. From there on a query looks into some partitions of a tree,
+    scores what is in them with quantised vectors and the best of those again exactly.
 
     Args:
       vectors: float32 [N, D], finite.
       settings: sizes.
+      queries: float32 [Q, D], finite, of the kind that will be asked; none: vectors of the index stand in.
 
     Raises:
       ValueError: there is no vector or one is not finite.
+      TandemError: the target recall cannot be reached.
     """
     from scann.scann_ops.py import scann_ops_pybind
 
@@ -120,24 +178,27 @@ def build_index(vectors: NDArray[np.float32], settings: IndexSettings) -> Index:
         )
     if not np.isfinite(vectors).all():
         raise ValueError("an item vector is not finite, expected finite float32: the model is broken")
-    count = len(vectors)
-    builder = scann_ops_pybind.builder(
-        np.ascontiguousarray(vectors, dtype=np.float32), min(settings.k, count), "dot_product"
-    )
+    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+    count, k = len(vectors), min(settings.k, len(vectors))
+    builder = scann_ops_pybind.builder(vectors, k, "dot_product")
     if count < max(settings.brute_force_below, _FEWEST_QUANTISED) or count <= settings.k:
-        builder = builder.score_brute_force()
-    else:
-        if count > settings.partition_above:
-            leaves = min(settings.leaves or round(count**0.5), count)
-            builder = builder.tree(
-                num_leaves=leaves,
-                num_leaves_to_search=max(1, round(leaves * settings.searched_share)),
-                training_sample_size=min(count, 250_000),
-            )
-        builder = builder.score_ah(2, anisotropic_quantization_threshold=0.2).reorder(
-            min(settings.reorder, count)
+        return Index(builder.score_brute_force().build(), count, vectors.shape[1], k, None)
+    leaves = min(settings.leaves or round(count**0.5), count)
+    searcher = (
+        builder.tree(
+            num_leaves=leaves,
+            num_leaves_to_search=leaves,
+            training_sample_size=min(count, 250_000),
+            soar_lambda=_SOAR if leaves > 1 else None,
         )
-    return Index(builder.build(), count, vectors.shape[1], settings.k)
+        .score_ah(2, anisotropic_quantization_threshold=0.2)
+        .reorder(k)
+        .build()
+    )
+
+    every = Tuning(leaves=leaves, searched=leaves, reorder=k)
+    index = Index(searcher, count, vectors.shape[1], k, every)
+    return index.tuned(vectors, vectors if queries is None else queries, target=settings.target_recall)
 
 
 def load_index(directory: str | os.PathLike[str], *, k: int) -> Index:
@@ -166,7 +227,22 @@ def load_index(directory: str | os.PathLike[str], *, k: int) -> Index:
         raise BundleError(
             f"{path} is not an index ({error}), expected one: push the bundle again."
         ) from error
-    return Index(scann_ops_pybind.ScannSearcher(searcher), size, dimension, k)
+    searcher = scann_ops_pybind.ScannSearcher(searcher)
+    return Index(searcher, size, dimension, k, _read_tuning(path, searcher.searcher.config()))
+
+
+def _read_tuning(path: Path, config: str) -> Tuning | None:
+    """What was tuned; of an index from before that, what it was built with; none where all is compared."""
+    try:
+        return Tuning.model_validate_json((path / _TUNING).read_bytes())
+    except FileNotFoundError:
+        built = {name: re.search(rf"{field}: (\d+)", config) for name, field in _BUILT_WITH.items()}
+        values = {name: int(match[1]) for name, match in built.items() if match}
+        return Tuning(**({"leaves": 1, "searched": 1} | values)) if "reorder" in values else None
+    except ValidationError as error:
+        raise BundleError(
+            f"{path} is not an index ({_TUNING}: {error.errors()[0]['msg']}), expected one: push the bundle again."
+        ) from error
 
 
 def _check_files(path: Path) -> tuple[int, int]:

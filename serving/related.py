@@ -51,8 +51,7 @@ def build_related_index(vectors: NDArray[np.float32], settings: IndexSettings) -
     if np.abs(np.linalg.norm(vectors, axis=1) - 1.0).max() <= _SAME_LENGTH:
         return None
     k = settings.k + 1  # the item itself is found, too
-    sizes = settings.model_copy(update={"k": k, "reorder": max(settings.reorder, k)})
-    return build_index(unit_vectors(vectors), sizes)
+    return build_index(unit_vectors(vectors), settings.model_copy(update={"k": k}))
 
 
 def unit_vectors(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -21,14 +21,7 @@ class IndexSettings(BaseModel):
         default=20_000,
         ge=0,
         description="Items below which ScaNN scores everything exactly, which takes about 0.5 ms for 20,000"
-        " x 128.",
-    )
-    partition_above: int = Field(
-        default=100_000,
-        ge=0,
-        description="Items above which the catalogue is partitioned into a tree; up to it every item is"
-        " scored with"
-        " quantised vectors, which misses far less and takes about 0.3 ms for 100,000 x 128.",
+        " x 128; from there on the catalogue is partitioned.",
     )
     leaves: int | None = Field(
         default=None,
@@ -36,17 +29,12 @@ class IndexSettings(BaseModel):
         description="Partitions of the tree; none: the square root of the number of items, ScaNN's own"
         " advice.",
     )
-    searched_share: float = Field(
-        default=0.25,
+    target_recall: float = Field(
+        default=0.98,
         gt=0,
         le=1,
-        description="Share of the partitions that a query looks into; more is slower and misses less.",
-    )
-    reorder: int = Field(
-        default=500,
-        ge=1,
-        description="Candidates scored again with their full float32 vectors; several times k keeps recall"
-        " high.",
+        description="Share of the exact top k that the index is tuned to find, at least cost, on vectors of held-out"
+        " requests.",
     )
     min_recall: float = Field(
         default=0.95,
@@ -63,7 +51,9 @@ class IndexSettings(BaseModel):
     )
 
     @model_validator(mode="after")
-    def _reorders_at_least_k(self) -> "IndexSettings":
-        if self.reorder < self.k:
-            raise ValueError(f"reorder is {self.reorder}, expected at least k ({self.k})")
+    def _aims_at_the_bar(self) -> "IndexSettings":
+        if self.target_recall < self.min_recall:
+            raise ValueError(
+                f"target_recall is {self.target_recall}, expected at least min_recall ({self.min_recall})"
+            )
         return self

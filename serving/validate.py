@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from serving.embed_queries import read_examples
 from serving.settings import IndexSettings
 from transform.errors import TandemError
 
@@ -68,12 +69,12 @@ def validate_bundle(directory: str, settings: IndexSettings, examples: Sequence[
     if not recall >= settings.min_recall:
         problems.append(
             f"the index finds {recall:.4f} of the exact top {manifest.k}, expected at least"
-            f" {settings.min_recall}: raise index.searched_share or index.reorder"
+            f" {settings.min_recall}: raise index.target_recall"
         )
     if p99 > settings.max_p99_ms:
         problems.append(
             f"a request takes {p99:.1f} ms at the 99th percentile, expected at most {settings.max_p99_ms}:"
-            " lower index.searched_share or index.reorder, or raise index.max_p99_ms"
+            " lower index.target_recall, or raise index.max_p99_ms"
         )
     rows = len(next(iter(queries.values())))
     return Validation(tuple(problems), rows, manifest.k, recall, p50, p99, manifest.item_count)
@@ -95,20 +96,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     report = validate_bundle(options.directory, settings, examples)
     Path(options.out).write_text(json.dumps(report._asdict(), indent=2), encoding="utf-8")
     return 0
-
-
-def read_examples(directory: str, most: int) -> list[bytes]:
-    """At most so many records of a split's files, spread evenly over all of them."""
-    import tensorflow as tf
-
-    files = sorted(str(path) for path in Path(directory).iterdir() if path.is_file())
-    records = [
-        record.numpy()
-        for file in files
-        for record in tf.data.TFRecordDataset(file, "GZIP" if file.endswith(".gz") else "")
-    ]
-    step = max(1, len(records) // most)
-    return records[::step][:most]
 
 
 def _queries(bundle: "LoadedBundle", examples: Sequence[bytes]) -> dict[str, Any]:

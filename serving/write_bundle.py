@@ -55,6 +55,7 @@ def write_bundle(
     training_state: str | None = None,
     baseline: str | None = None,
     attributes: str | None = None,
+    queries: NDArray[np.float32] | None = None,
 ) -> Manifest:
     """Writes model, indexes, items, attributes, warm-up requests, training state, baseline and, last of all, the manifest.
 
@@ -68,6 +69,7 @@ def write_bundle(
       training_state: directory that the next warm start needs; copied.
       baseline: directory with what the next run's data is compared with; copied.
       attributes: file with what of the items can be filtered on, in the order of the ids; copied.
+      queries: float32 [Q, D], held-out requests that the index is tuned on; none: items stand in.
 
     Returns:
       The manifest, with version 0.
@@ -76,6 +78,7 @@ def write_bundle(
       BundleError: ids are not distinct or cannot be stored, a vector is not finite, or the model needs
       operations that
         the stock TensorFlow Serving does not have.
+      TandemError: the index cannot reach its target recall.
     """
     if any(before >= item for before, item in itertools.pairwise(catalogue.item_ids)):
         raise BundleError(
@@ -90,7 +93,7 @@ def write_bundle(
     shutil.rmtree(out_dir, ignore_errors=True)
     k = export_bundle(towers_dir, catalogue.item_ids, catalogue.vectors, out_dir, settings.k)
     check_ops(out_dir)
-    build_index(catalogue.vectors, settings).save(os.path.join(out_dir, SCANN_DIR))
+    build_index(catalogue.vectors, settings, queries).save(os.path.join(out_dir, SCANN_DIR))
     related = build_related_index(catalogue.vectors, settings)
     if related is not None:
         related.save(os.path.join(out_dir, RELATED_DIR))

@@ -35,7 +35,7 @@ def mini_profile(root, **changes):
         "encoder": {"preset": str(root / "encoder")},
         "model": {"dimension": 16},
         "training": {"batch_size": 64, "steps": 60, "warm_start_steps": 20, "max_epochs": 4, "replicas": 2},
-        "index": {"k": 20, "brute_force_below": 0, "leaves": 4, "searched_share": 1.0, "reorder": 60},
+        "index": {"k": 20, "brute_force_below": 0, "leaves": 4},
         "gates": [
             {"metric": "recall_at_10", "at_least": 0.01, "lose_at_most": 0.5, "reason": "not broken"},
             {"metric": "recall_at_10", "view": "anchor", "lose_at_most": 0.5, "reason": "no forgetting"},

@@ -182,7 +182,7 @@ def make_shop(directory: Path, seed: int = 0, settings: IndexSettings | None = N
         towers_dir,
         catalogue,
         str(directory / "bundle"),
-        settings or IndexSettings(k=20, reorder=60),
+        settings or IndexSettings(k=20),
         spans=(1, 2),
         trained_until=86400,
         training_state=str(state),

@@ -19,9 +19,11 @@ from tfx.types import standard_artifacts
 from serving.bundle import BundleError, verify_bundle
 from serving.catalog_indexer import CatalogIndexer
 from serving.embed_items import embed_items, read_embedded_items, write_embedded_attributes
+from serving.embed_queries import embed_queries
 from serving.index import SCANN_DIR, load_index
 from serving.item_attributes import read_attributes
 from serving.op_check import check_ops
+from serving.related import RELATED_DIR
 from serving.settings import IndexSettings
 from serving.warmup import WARMUP_REQUESTS
 from serving.write_bundle import BASELINE, ITEMS, TRAINING_STATE, Catalogue, write_bundle
@@ -66,10 +68,18 @@ def statistics_of(root: Path) -> standard_artifacts.ExampleStatistics:
     return artifact
 
 
-def run_indexer(shop: Shop, root: Path, order: np.ndarray, features: FeatureSettings = FEATURES):
+def run_indexer(
+    shop: Shop,
+    root: Path,
+    order: np.ndarray,
+    features: FeatureSettings = FEATURES,
+    index: IndexSettings | None = None,
+):
     examples = standard_artifacts.Examples()
     examples.uri, examples.split_names = str(root / "examples"), '["train", "eval", "items"]'
     write_items(root / "examples" / "Split-items", shop.items, order)
+    titles = {"query": np.array([*shop.items["title"], ""], object)}
+    write_items(root / "examples" / "Split-eval", titles, np.arange(61))
     counts = {"4": {"events": 9, "top_item": "sku-1", "top_item_events": 3}}
     about = {"spans": [3, 4], "trained_until": 1700000000, "span_counts": counts}
     (root / "examples" / "interactions.json").write_text(json.dumps(about))
@@ -88,7 +98,7 @@ def run_indexer(shop: Shop, root: Path, order: np.ndarray, features: FeatureSett
         statistics=statistics_of(root / "statistics"),
         bundle=bundle,
         features=features.model_dump_json(),
-        index=IndexSettings(k=20, reorder=60).model_dump_json(),
+        index=(index or IndexSettings(k=20)).model_dump_json(),
         beam_pipeline=pipeline,
     )
     return bundle
@@ -116,6 +126,29 @@ def test_every_item_is_embedded_once_and_found_again(shop: Shop, tmp_path: Path)
     found = load_index(path / SCANN_DIR, k=20).search(shop.catalogue.vectors)
     exact = shop.catalogue.vectors @ shop.catalogue.vectors.T
     np.testing.assert_array_equal(found.rows[:, 0], exact.argmax(axis=1))
+
+
+def test_index_is_tuned_on_held_out_requests(shop: Shop, tmp_path: Path) -> None:
+    run_indexer(shop, tmp_path, np.arange(60), index=IndexSettings(k=20, brute_force_below=0))
+    path = tmp_path / "bundle" / "Format-Serving"
+    tuning = load_index(path / SCANN_DIR, k=20).tuning
+    assert tuning and (tuning.queries, tuning.k, tuning.target) == (61, 20, 0.98)
+    queries = embed_queries(shop.towers_dir, str(tmp_path / "examples" / "Split-eval"), 500)
+    expected = shop.embed_queries(query=[*shop.items["title"], ""])
+    np.testing.assert_allclose(queries, expected, rtol=1e-4, atol=1e-5)
+    found = load_index(path / SCANN_DIR, k=20).search(queries)
+    exact = np.sort(expected @ shop.catalogue.vectors.astype(np.float64).T, axis=1)[:, -20]
+    assert (found.scores >= exact[:, np.newaxis] - 1e-3).mean() == pytest.approx(tuning.recall, abs=1e-3)
+    # The index of related items is tuned on the items themselves.
+    assert load_index(path / RELATED_DIR, k=21).tuning.queries == 60
+
+
+def test_shop_without_held_out_requests_tunes_on_its_items(shop: Shop, tmp_path: Path) -> None:
+    assert embed_queries(shop.towers_dir, str(tmp_path), 500) is None
+    write_bundle(
+        shop.towers_dir, shop.catalogue, str(tmp_path / "out"), IndexSettings(k=20, brute_force_below=0)
+    )
+    assert load_index(tmp_path / "out" / SCANN_DIR, k=20).tuning.queries == 60
 
 
 def test_warmup_requests_are_what_tensorflow_serving_reads(shop: Shop) -> None:

@@ -1,7 +1,6 @@
 """A changed catalogue answers as if every item that counts had been compared, and as many items as before."""
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -42,14 +41,11 @@ def test_search_finds_the_best_of_all_items_that_count(data, seed, requests, own
     assert all(len(set(row)) == count for row in found.rows.tolist())
 
 
-@pytest.mark.parametrize("partition_above", [10, 100_000])
-def test_quantised_index_still_gives_k_items_when_its_best_are_hidden(partition_above: int) -> None:
+def test_partitioned_index_still_gives_k_items_when_its_best_are_hidden() -> None:
     random = np.random.default_rng(3)
     own = random.normal(size=(600, 8)).astype(np.float32)
     queries = random.normal(size=(4, 8)).astype(np.float32)
-    index = build_index(
-        own, IndexSettings(k=10, reorder=30, brute_force_below=0, partition_above=partition_above)
-    )
+    index = build_index(own, IndexSettings(k=10, brute_force_below=0))
     best = np.argsort(-(queries @ own.T), axis=1)
     for hidden in (best[0, :300].tolist(), best[:, :50].ravel().tolist(), best[1, 5:].tolist()):
         changes = changed(own, hidden, own[:2] * 100)

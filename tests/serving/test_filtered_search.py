@@ -34,7 +34,7 @@ def test_random_filters_agree_with_brute_force(seed, items, requests, k, share, 
     masks = [random.random(items) < share if random.random() < 0.8 else None for _ in range(requests)]
     history = random.integers(-1, items, (requests, 5))
     kept = history.copy()
-    index = build_index(vectors, IndexSettings(k=k, reorder=60))
+    index = build_index(vectors, IndexSettings(k=k))
     found = search_filtered(queries, iter(masks), kept, index, vectors, exact)
     for request, mask in enumerate(masks):
         everything = mask is None
@@ -75,7 +75,7 @@ def vectors() -> np.ndarray:
 
 @pytest.fixture
 def index(vectors: np.ndarray) -> Counting:
-    return Counting(build_index(vectors, IndexSettings(k=10, brute_force_below=0, reorder=100)))
+    return Counting(build_index(vectors, IndexSettings(k=10, brute_force_below=0)))
 
 
 def test_wide_filter_is_answered_out_of_a_wider_search(index: Counting, vectors: np.ndarray) -> None:

@@ -130,7 +130,7 @@ def test_metadata_lists_the_filters(bundle: LoadedBundle) -> None:
 
 
 def test_bundle_without_attributes_serves_on_and_filters_by_items_only(shop: Shop, tmp_path: Path) -> None:
-    write_bundle(shop.towers_dir, shop.catalogue, str(tmp_path / "old"), IndexSettings(k=20, reorder=60))
+    write_bundle(shop.towers_dir, shop.catalogue, str(tmp_path / "old"), IndexSettings(k=20))
     old = load_bundle(tmp_path / "old")
     answer = predict(old, request_of(query=["mug"]), Limits())
     assert answered(answer) == expected(shop, {}, query=["mug"])

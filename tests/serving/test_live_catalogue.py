@@ -146,9 +146,7 @@ def loaded_next(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> LoadedB
     vectors = np.stack([embed_item(shop, items[i]) for i in ids]).astype(np.float32)
     texts = ([items[i].get(name, "") for i in ids] for name in ("title", "category"))
     directory = tmp_path_factory.mktemp("next") / "bundle"
-    write_bundle(
-        shop.towers_dir, Catalogue(ids, *texts, vectors), str(directory), IndexSettings(k=20, reorder=60)
-    )
+    write_bundle(shop.towers_dir, Catalogue(ids, *texts, vectors), str(directory), IndexSettings(k=20))
     return load_bundle(directory)
 
 

@@ -30,7 +30,7 @@ def cosines(vectors: np.ndarray) -> np.ndarray:
 
 
 def related_of(vectors: np.ndarray, k: int) -> RelatedItems:
-    sizes = IndexSettings(k=k, reorder=max(k, 60))
+    sizes = IndexSettings(k=k)
     ids = [f"i{row:03d}".encode() for row in range(len(vectors))]
     index = build_related_index(vectors, sizes) or build_index(vectors, sizes)
     row_of = {item: row for row, item in enumerate(ids)}.get

@@ -13,7 +13,7 @@ from serving.settings import IndexSettings
 from serving.validate import main, validate_bundle
 from tests.serving.conftest import Shop
 
-SETTINGS = IndexSettings(k=20, reorder=60)
+SETTINGS = IndexSettings(k=20)
 
 
 def eval_row(query: str) -> bytes:
@@ -62,7 +62,7 @@ def test_slow_and_damaged_bundles_are_told_apart(shop: Shop, tmp_path: Path) -> 
     assert "saved_model.pb is missing" in problem
 
 
-@pytest.mark.parametrize("wrong", ['{"reorder": 10}', '{"kk": 1}'])
+@pytest.mark.parametrize("wrong", ['{"target_recall": 0.9}', '{"kk": 1}'])
 def test_wrong_settings_are_refused(shop: Shop, tmp_path: Path, wrong: str) -> None:
-    with pytest.raises(ValueError, match="reorder is 10, expected at least k|kk"):
+    with pytest.raises(ValueError, match="target_recall is 0.9, expected at least min_recall|kk"):
         main([shop.bundle_dir, "--out", str(tmp_path / "report.json"), "--index", wrong])

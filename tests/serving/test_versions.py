@@ -108,7 +108,7 @@ def test_parts_that_do_not_fit_are_refused(shop: Shop, tmp_path: Path) -> None:
     mixed = tmp_path / "mixed"
     shutil.copytree(shop.bundle_dir, mixed)
     shutil.rmtree(mixed / SCANN_DIR)
-    build_index(shop.catalogue.vectors[:50], IndexSettings(k=20, reorder=60)).save(mixed / SCANN_DIR)
+    build_index(shop.catalogue.vectors[:50], IndexSettings(k=20)).save(mixed / SCANN_DIR)
     bundles.seal(mixed, item_count=60, dimension=8, k=20)  # hashes are right; only the parts do not fit
     with pytest.raises(BundleError, match="the index holds 50 items, expected the manifest's 60"):
         load_bundle(mixed)
