@@ -11,7 +11,7 @@ import numpy as np
 
 BATCH = 64
 ROUNDS = 3
-SECONDS = 1.0  # of a round; processor time, which other work on the machine does not lengthen
+SECONDS = 0.4  # of a round; processor time, which other work on the machine does not lengthen
 ENOUGH = 0.9995  # a dearer setting cannot find more
 
 # Query vectors [B, D] and k -> rows [B, k].

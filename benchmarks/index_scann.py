@@ -1,6 +1,7 @@
 """Tandem's own index (ScaNN): builds and tunes it on a data set, or measures one that is there, with the others' steps."""
 
 import argparse
+import importlib
 import json
 import logging
 import sys
@@ -53,6 +54,8 @@ def measure(directory: Path) -> dict[str, Any]:
     """Figures of what `build` left, loaded as a server loads it."""
     queries, exact = (np.load(directory / f"{name}.npy") for name in ("queries", "exact"))
     tunings = json.loads((directory / "ScaNN.build.json").read_text(encoding="utf-8"))["tunings"]
+    # TensorFlow comes with it, which a server has anyway.
+    importlib.import_module("scann.scann_ops.py.scann_ops_pybind")
     before = resident_mb()
     index = load_index(directory / "ScaNN.index", k=100)
     points = []
