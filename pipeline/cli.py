@@ -9,6 +9,7 @@ from importlib import metadata
 from pipeline.catalog_commands import add_catalog_commands
 from pipeline.query_commands import add_query_commands
 from pipeline.run_commands import add_profile, add_run_commands, settings_of
+from pipeline.skew_commands import add_skew_command
 from transform.errors import TandemError
 from transform.runtime import prepare_environment
 
@@ -27,8 +28,8 @@ def main(
       more_commands: what adds commands; what is installed under the entry points `tandem.commands` by default.
 
     Returns:
-      0 done or nothing to do, 2 something the user can mend (one line on stderr), 3 the candidate was refused,
-      4 another run is going, 130 interrupted.
+      0 done or nothing to do, 1 requests are unlike the training data, 2 something the user can mend (one line on stderr),
+      3 the candidate was refused, 4 another run is going, 130 interrupted.
     """
     prepare_environment()
     if more_commands is None:
@@ -76,6 +77,7 @@ def _parser(more_commands: Iterable[AddCommands]) -> argparse.ArgumentParser:
     add_catalog_commands(commands)
 
     add_query_commands(commands)
+    add_skew_command(commands)
 
     history = commands.add_parser("history", help="the lineage of a push directory, refused candidates too")
     history.add_argument("--push-dir", required=True, help="directory of pushed versions")
@@ -158,6 +160,12 @@ def _add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     serve.add_argument("--request-log", metavar="FILE", help='a JSON line a call; "-" is standard output')
     serve.add_argument(
         "--log-inputs", action="store_true", help="with queries and user features in the request log"
+    )
+    serve.add_argument(
+        "--prediction-log", metavar="DIR", help="sampled requests as PredictionLog files, for tandem skew"
+    )
+    serve.add_argument(
+        "--prediction-log-rate", type=float, metavar="SHARE", help="of requests in them (default: 0.01)"
     )
     serve.add_argument(
         "--batching-parameters-file",

@@ -94,6 +94,7 @@ def create_pipeline(
         statistics=statistics.outputs["statistics"],
         features=features,
         index=settings.index.model_dump_json(),
+        bad_days=settings.bad_days.model_dump_json(),
     )
     evaluator = tfx.components.Evaluator(
         examples=examples, model=indexer.outputs["bundle"], example_splits=["eval"], eval_config=eval_config()

@@ -42,8 +42,12 @@ _UNFINISHED = ".unfinished-"
 _LOCK = ".publish.lock"
 
 
-def verify_bundle(directory: PathLike) -> Manifest:
+def verify_bundle(directory: PathLike, below: str = "") -> Manifest:
     """Compares every file of a bundle with its manifest.
+
+    Args:
+      directory: the bundle.
+      below: a directory inside it, for who reads nothing else.
 
     Returns:
       The manifest.
@@ -58,12 +62,14 @@ def verify_bundle(directory: PathLike) -> Manifest:
             f"{root} holds version {manifest.version}, expected version {root.name}: versions are immutable,"
             " push the bundle instead of copying it."
         )
-    there = set(list_files(root)) - {MANIFEST}
+    there = {name for name in list_files(root) if name.startswith(below)} - {MANIFEST}
     for name in sorted(there - manifest.files.keys()):
         raise BundleError(
             f"{root / name} is not in the manifest; expected only files that were pushed: remove it."
         )
     for name, expected in manifest.files.items():
+        if not name.startswith(below):
+            continue
         if name not in there:
             raise BundleError(f"{root / name} is missing; expected every file of the manifest: push again.")
         _compare(root / name, hash_file(root / name), expected)

@@ -22,9 +22,12 @@ from serving.index import TUNING_QUERIES
 from serving.inputs import stored_input_specs
 from serving.settings import IndexSettings
 from serving.write_bundle import write_bundle
+from transform.bad_day_settings import BadDaySettings
 from transform.baseline import write_baseline
 from transform.errors import TandemError
 from transform.features import SPLITS, item_inputs
+from transform.request_baseline import compared_requests, write_comparison
+from transform.request_statistics import write_training_statistics
 from transform.settings import FeatureSettings
 from transform.span_counts import from_json
 
@@ -37,6 +40,7 @@ def CatalogIndexer(
     bundle: OutputArtifact[standard_artifacts.Model],
     features: Parameter[str],
     index: Parameter[str],
+    bad_days: Parameter[str],
     beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
 ) -> None:
     """Writes `<bundle>/Format-Serving`: SavedModel, index, items, their attributes, warm-up requests, training state,
@@ -44,12 +48,13 @@ def CatalogIndexer(
 
     Args:
       model: the trainer's; `Format-Serving` and, beside it, `training_state`.
-      examples: raw; split `items` is embedded, the index is tuned on requests of split `eval`, `interactions.json` says
-        which spans they are of.
+      examples: raw; split `items` is embedded, served requests are compared with `train`, the index is tuned on requests
+        of `eval`, `interactions.json` says which spans they are of.
       statistics: of the examples.
       bundle: what is written, with custom properties `item_count` and `dimension`.
       features: `FeatureSettings` as JSON.
       index: `IndexSettings` as JSON.
+      bad_days: `BadDaySettings` as JSON; its bars for served requests go into the bundle.
       beam_pipeline: given by TFX.
 
     Raises:
@@ -69,6 +74,11 @@ def CatalogIndexer(
     baseline = os.path.join(bundle.uri, "baseline")
     computed = {split: stats_artifact_utils.load_statistics(statistics, split).proto() for split in SPLITS}
     write_baseline(baseline, computed, from_json(interactions["span_counts"]), declared)
+    comparison = compared_requests(declared, computed["train"], BadDaySettings.model_validate_json(bad_days))
+    write_comparison(baseline, comparison)
+    requests = os.path.join(artifact_utils.get_split_uri([examples], "train"), "*")
+    count = interactions["counts"]["train_rows"]
+    write_training_statistics(beam_pipeline, requests, count, comparison.features, baseline)
     kinds = {feature.name: feature.kind for feature in declared.item}
     embed_items(beam_pipeline, items, towers_dir, embedded, declared.item_text, state, kinds)
     attributes = write_embedded_attributes(embedded, os.path.join(bundle.uri, "item_attributes.parquet"))

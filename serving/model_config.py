@@ -69,7 +69,7 @@ def served_model(config: "ModelServerConfig") -> ServedModel:
     if model.model_platform not in ("", "tensorflow"):
         raise TandemError(f"model_platform is {model.model_platform!r}, expected 'tensorflow' or none.")
     if model.HasField("logging_config"):
-        raise TandemError("logging_config is not offered: leave it out, and name a --request-log instead.")
+        raise TandemError("logging_config is not offered: leave it out, and name a --prediction-log instead.")
     return ServedModel(model.name, model.base_path, _choice(model))
 
 

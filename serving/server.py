@@ -23,6 +23,7 @@ from serving.live_catalogue import LiveCatalogue
 from serving.model_config import ServedModel, read_model_config
 from serving.monitoring import Monitoring, metrics_handler
 from serving.observed import Observed, Observer
+from serving.prediction_log import PredictionLogger
 from serving.ready_bundle import load_and_warm_up
 from serving.request_gate import RequestGate
 from serving.request_log import RequestLog
@@ -80,6 +81,11 @@ class RetrievalServer:
         observers = [self._monitoring.observe]
         if options.request_log:
             observers.append(RequestLog(options.request_log, model.name, options.log_inputs).observe)
+        self._prediction_log: PredictionLogger | None = None
+        if options.prediction_log:
+            self._prediction_log = PredictionLogger(options.prediction_log, options.prediction_log_rate)
+            self._monitoring.registry.register(self._prediction_log)
+            observers.append(self._prediction_log.observe)
         observe = _all(observers)
         access = Access(read_tokens(options.tokens) if options.tokens else None)
         tls = read_tls(options.tls_cert, options.tls_key, options.tls_client_ca) if options.tls_cert else None
@@ -126,6 +132,8 @@ class RetrievalServer:
             if http:
                 http.stop(drain_seconds)
         stopping.wait()
+        if self._prediction_log:
+            self._prediction_log.stop()
 
 
 def start(push_dir: str | os.PathLike[str], port: int, **settings: Any) -> RetrievalServer:

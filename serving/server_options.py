@@ -32,6 +32,8 @@ class ServerOptions:
       metrics_port: of Prometheus metrics over HTTP; 0 takes any that is free, none: no metrics.
       request_log: file for a JSON line a call, "-" for standard output; "": no such log.
       log_inputs: whether that log holds what clients wrote: queries, histories, user features.
+      prediction_log: directory for files of sampled requests and answers; "": none is kept.
+      prediction_log_rate: share of the answered requests that is kept there, above 0 and up to 1.
       batching_parameters_file: TensorFlow Serving's batching parameters as text; "": each request is answered
         alone.
       cache_mb: size of the cache of answers, in MiB; 0: none.
@@ -59,6 +61,8 @@ class ServerOptions:
     metrics_port: int | None = None
     request_log: str = ""
     log_inputs: bool = False
+    prediction_log: str = ""
+    prediction_log_rate: float = 0.01
     batching_parameters_file: str = ""
     cache_mb: int = 0
     catalog_dir: str = ""
@@ -74,6 +78,11 @@ class ServerOptions:
             )
         if self.log_inputs and not self.request_log:
             raise TandemError("--log-inputs is given without --request-log: name the file, or leave it out.")
+        if not 0 < self.prediction_log_rate <= 1:
+            raise TandemError(
+                f"--prediction-log-rate is {self.prediction_log_rate:g}, expected a share above 0 and up to 1: mend"
+                " it."
+            )
         if bool(self.tls_cert) != bool(self.tls_key):
             raise TandemError("--tls-cert and --tls-key go together: name both files, or neither.")
         if self.tls_client_ca and not self.tls_cert:

@@ -1,4 +1,4 @@
-"""What stops a run before training: how far a day may differ from the days that the previous push has seen."""
+"""How far a day may differ from the days that the previous push has seen, and served requests from those trained on."""
 
 from collections.abc import Iterable
 
@@ -9,10 +9,11 @@ from transform.errors import TandemError
 FEW_EVENTS = "few_events"
 DRIFT = "drift:"
 FLOOD = "flood:"
+SKEW = "skew:"
 
 
 class BadDaySettings(BaseModel):
-    """Bars against the previous push, and the anomalies that are let through by name."""
+    """Bars against the previous push and for served requests, and the anomalies that are let through by name."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -44,6 +45,26 @@ class BadDaySettings(BaseModel):
         description="How much larger the most frequent item's share of a span's events may be than the median of the"
         " spans before it, as a share of 1; a tenth of all events on one item is a robot or a broken log.",
     )
+    max_category_skew: float = Field(
+        default=0.1,
+        gt=0,
+        le=1,
+        description="Largest difference of one value's share (L-infinity) between served requests and training, of a"
+        " category of requests; chance alone makes 0.03 of 500 requests.",
+    )
+    max_number_skew: float = Field(
+        default=0.05,
+        gt=0,
+        le=1,
+        description="Largest Jensen-Shannon divergence between served requests and training, of a number of requests"
+        " by tenths of its training values. Twice as large numbers reach 0.09, another unit 0.8; chance alone 0.01 of"
+        " 500 requests.",
+    )
+    min_skew_requests: int = Field(
+        default=500,
+        ge=1,
+        description="Fewest logged requests that are compared with training; chance moves the shares of fewer.",
+    )
     baseline_spans: int = Field(
         default=28,
         ge=1,
@@ -61,10 +82,10 @@ class BadDaySettings(BaseModel):
     def _are_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
             prefix, _, what = name.partition(":")
-            if name != FEW_EVENTS and not (f"{prefix}:" in (DRIFT, FLOOD) and what):
+            if name != FEW_EVENTS and not (f"{prefix}:" in (DRIFT, FLOOD, SKEW) and what):
                 raise ValueError(
-                    f"got {name!r}, expected the name of an anomaly as it is printed: {FEW_EVENTS}, {DRIFT}FEATURE or"
-                    f" {FLOOD}ITEM_ID"
+                    f"got {name!r}, expected the name of an anomaly as it is printed: {FEW_EVENTS}, {DRIFT}FEATURE,"
+                    f" {FLOOD}ITEM_ID or {SKEW}FEATURE"
                 )
         return names
 

@@ -11,10 +11,11 @@ ROOT = Path(__file__).parents[2]
 class RunningProcess:
     """`serve` in a process of its own."""
 
-    def __init__(self, push_dir: Path) -> None:
+    def __init__(self, push_dir: Path, options: str = "") -> None:
+        """Starts it with further `ServerOptions`, as Python writes keyword arguments."""
         code = (
             "from serving.server import serve; from serving.server_options import ServerOptions;"
-            f" serve(ServerOptions({str(push_dir)!r}, 0))"
+            f" serve(ServerOptions({str(push_dir)!r}, 0, {options}))"
         )
         self.process = subprocess.Popen(
             [sys.executable, "-c", code],

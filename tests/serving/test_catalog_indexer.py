@@ -28,9 +28,12 @@ from serving.settings import IndexSettings
 from serving.warmup import WARMUP_REQUESTS
 from serving.write_bundle import BASELINE, ITEMS, TRAINING_STATE, Catalogue, write_bundle
 from tests.serving.conftest import FEATURES, Shop, load_model
+from transform.bad_day_settings import BadDaySettings
 from transform.baseline import read_baseline
 from transform.errors import TandemError
+from transform.examples import to_example
 from transform.features import query_inputs
+from transform.request_baseline import read_request_baseline
 from transform.settings import FeatureSettings
 from transform.span_counts import SpanCount
 
@@ -49,6 +52,22 @@ def write_items(directory: Path, items: dict[str, np.ndarray], order: np.ndarray
                     elif not isinstance(value, str) and np.isfinite(value):
                         kind.float_list.value.append(value)
                 writer.write(example.SerializeToString())
+
+
+REQUESTS = (
+    {"query": "red mug", "user_id": "ada", "segment": "family", "basket": 2.0},
+    {
+        **{"user_id": "bob", "segment": "single", "history_item_ids": ["sku-1", "sku-2"]},
+        **{"history_event_types": ["view", "view"], "history_ages": [0.5, 3.0]},
+    },
+)
+
+
+def write_requests(directory: Path) -> None:
+    directory.mkdir(parents=True)
+    with tf.io.TFRecordWriter(str(directory / "data_tfrecord-00000-of-00001.gz"), "GZIP") as writer:
+        for request in REQUESTS:
+            writer.write(to_example(request))
 
 
 def statistics_of(root: Path) -> standard_artifacts.ExampleStatistics:
@@ -81,7 +100,11 @@ def run_indexer(
     titles = {"query": np.array([*shop.items["title"], ""], object)}
     write_items(root / "examples" / "Split-eval", titles, np.arange(61))
     counts = {"4": {"events": 9, "top_item": "sku-1", "top_item_events": 3}}
-    about = {"spans": [3, 4], "trained_until": 1700000000, "span_counts": counts}
+    write_requests(root / "examples" / "Split-train")
+    about = {
+        **{"spans": [3, 4], "trained_until": 1700000000, "span_counts": counts},
+        "counts": {"train_rows": len(REQUESTS)},
+    }
     (root / "examples" / "interactions.json").write_text(json.dumps(about))
     model = standard_artifacts.Model()
     model.uri = str(root / "model")
@@ -99,6 +122,7 @@ def run_indexer(
         bundle=bundle,
         features=features.model_dump_json(),
         index=(index or IndexSettings(k=20)).model_dump_json(),
+        bad_days=BadDaySettings(max_category_skew=0.25, allow=("skew:basket",)).model_dump_json(),
         beam_pipeline=pipeline,
     )
     return bundle
@@ -179,8 +203,28 @@ def test_bundle_says_what_its_data_was_like_and_gives_no_query_or_user_away(
         "query": 1,
         "user_id": 2,
     }
-    stored = (directory / "train.pb").read_bytes()
-    assert b"red mug" not in stored and b"ada" not in stored
+    requests = read_request_baseline(directory)
+    assert requests is not None
+    assert requests.comparison.features["segment"].threshold == 0.25
+    assert "basket" not in requests.comparison.features  # allowed to move
+    labels = {
+        feature.path.step[0]: {
+            bucket.label: bucket.sample_count for bucket in feature.string_stats.rank_histogram.buckets
+        }
+        for feature in requests.statistics.datasets[0].features
+    }
+    assert labels == {
+        "query.text": {"with text": 1, "without": 1},
+        "query.words": {"2 to <3": 1},
+        "query.characters": {"6 to <8": 1},
+        "history.length": {"0 to <1": 1, "2 to <3": 1},
+        "history.event_type": {"view": 2},
+        "history.age_days": {"0.25 to <1": 1, "2 to <4": 1},
+        "segment": {"family": 1, "single": 1},
+    }
+    for path in directory.iterdir():
+        stored = path.read_bytes()
+        assert b"red mug" not in stored and b"ada" not in stored, path
 
 
 def test_declared_features_can_be_filtered_on(shop: Shop, tmp_path: Path) -> None:

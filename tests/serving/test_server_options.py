@@ -18,6 +18,8 @@ FLAGS = {
     "--rest-port": 8501,
     "--metrics-port": 9090,
     "--request-log": "requests.jsonl",
+    "--prediction-log": "predictions",
+    "--prediction-log-rate": 0.5,
     "--batching-parameters-file": "batching.txt",
     "--cache-mb": 9,
     "--tls-cert": "cert.pem",
