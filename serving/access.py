@@ -1,9 +1,14 @@
 """Who may call what: bearer tokens with roles, read from a file."""
 
+import datetime
 import enum
 import hashlib
 import hmac
+import math
+import time
+from collections.abc import Collection
 from pathlib import Path
+from typing import NamedTuple
 
 from serving.request_inputs import RequestError
 from transform.errors import TandemError
@@ -25,11 +30,23 @@ _OPEN = ("/grpc.health.v1.Health/",)
 _ADMIN = ("/tensorflow.serving.ModelService/HandleReloadConfigRequest", "/tandem.Catalog/Apply")
 
 
+class Grant(NamedTuple):
+    """What a token is good for.
+
+    Attributes:
+      role: what it may do.
+      until: when it ends, seconds UTC.
+    """
+
+    role: Role
+    until: float = math.inf
+
+
 class Access:
     """Decides about calls; without tokens everyone may do everything."""
 
-    def __init__(self, tokens: dict[str, Role] | None = None) -> None:
-        self._roles = None if tokens is None else [(_digest(t), role) for t, role in tokens.items()]
+    def __init__(self, tokens: dict[str, Grant] | None = None) -> None:
+        self._grants = None if tokens is None else [(_digest(t), grant) for t, grant in tokens.items()]
 
     def check(self, method: str, authorization: str | None) -> None:
         """Lets a call pass, or not.
@@ -41,32 +58,35 @@ class Access:
         Raises:
           RequestError: UNAUTHENTICATED without a known token, PERMISSION_DENIED with one of too small a role.
         """
-        if self._roles is None or method.startswith(_OPEN):
+        if self._grants is None or method.startswith(_OPEN):
             return
         if authorization is None or not authorization.lower().startswith(_SCHEME):
             raise RequestError(
                 "UNAUTHENTICATED", "no token was received, expected the header 'authorization: Bearer TOKEN'"
             )
-        role = self._role(authorization[len(_SCHEME) :].strip())
-        if role is None:
+        grant = self._grant(authorization[len(_SCHEME) :].strip())
+        if grant is None:
             raise RequestError("UNAUTHENTICATED", "the token is unknown, expected one of the server's")
-        if method in _ADMIN and role < Role.ADMIN:
+        if grant.until <= time.time():
+            raise RequestError("UNAUTHENTICATED", "the token has expired, expected one that has not")
+        if method in _ADMIN and grant.role < Role.ADMIN:
             raise RequestError("PERMISSION_DENIED", "the token has role query, expected role admin")
 
-    def _role(self, token: str) -> Role | None:
+    def _grant(self, token: str) -> Grant | None:
         """Compares with every token to the end: how long that takes tells nothing about any of them."""
         received, found = _digest(token), None
-        for digest, role in self._roles or ():
+        for digest, grant in self._grants or ():
             if hmac.compare_digest(received, digest):
-                found = role
+                found = grant
         return found
 
 
-def read_tokens(path: str) -> dict[str, Role]:
-    """Reads a file of lines "ROLE TOKEN", ROLE being query or admin; empty lines and # comments are skipped.
+def read_tokens(path: str) -> dict[str, Grant]:
+    """Reads a file of lines "ROLE TOKEN" or "ROLE TOKEN END", ROLE being query or admin and END an ISO 8601 date or time,
+    UTC unless it says otherwise; empty lines and # comments are skipped.
 
     Returns:
-      Token -> role.
+      Token -> what it is good for.
 
     Raises:
       TandemError: the file cannot be read, or a line is wrong; tells its number, never the token.
@@ -78,7 +98,7 @@ def read_tokens(path: str) -> dict[str, Role]:
         raise TandemError(
             f"{path} cannot be read ({why}), expected a file of tokens: name another with --tokens."
         ) from error
-    tokens: dict[str, Role] = {}
+    tokens: dict[str, Grant] = {}
     for number, line in enumerate(lines, start=1):
         words = line.split()
         if not words or words[0].startswith("#"):
@@ -86,18 +106,27 @@ def read_tokens(path: str) -> dict[str, Role]:
         wrong = _fault(words, tokens)
         if wrong:
             raise TandemError(f"{path}, line {number}: {wrong}: mend the line.")
-        tokens[words[1]] = Role[words[0].upper()]
+        tokens[words[1]] = Grant(Role[words[0].upper()], *map(_seconds, words[2:]))
     if not tokens:
         raise TandemError(f"{path} holds no token, expected lines such as 'query TOKEN': add one.")
     return tokens
 
 
-def _fault(words: list[str], known: dict[str, Role]) -> str:
-    if len(words) != 2 or words[0] not in ("query", "admin"):
-        return "expected 'query TOKEN' or 'admin TOKEN'"
+def _fault(words: list[str], known: Collection[str]) -> str:
+    if len(words) not in (2, 3) or words[0] not in ("query", "admin"):
+        return "expected 'query TOKEN' or 'admin TOKEN', and the end of its time if it has one"
+    try:
+        any(map(_seconds, words[2:]))
+    except ValueError:
+        return "the third word is no date or time, expected one such as 2027-01-31 or 2027-01-31T12:00:00"
     if len(words[1]) < _SHORTEST:
         return f"the token has {len(words[1])} characters, expected at least {_SHORTEST}"
     return "the token is there already, expected each once" if words[1] in known else ""
+
+
+def _seconds(text: str) -> float:
+    moment = datetime.datetime.fromisoformat(text)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.timezone.utc)).timestamp()
 
 
 def _digest(token: str) -> bytes:

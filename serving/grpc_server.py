@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 _SPARE_THREADS = 8
 # Calls that may be known beyond that; gRPC itself refuses one more, which keeps the memory bounded.
 _SPARE_CALLS = 256
+# A client that says nothing is asked after so long whether it is there, and its connection closed without an answer in time;
+# one that connects and never begins to speak gRPC has that time, too.
+_KEEPALIVE_MS = 60_000
+_KEEPALIVE_ANSWER_MS = 20_000
 
 
 def make_server(
@@ -46,6 +50,10 @@ def make_server(
             ("grpc.max_receive_message_length", size),
             ("grpc.max_send_message_length", size),
             ("grpc.max_concurrent_streams", options.max_streams),
+            ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
+            ("grpc.keepalive_timeout_ms", _KEEPALIVE_ANSWER_MS),
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.server_handshake_timeout_ms", _KEEPALIVE_ANSWER_MS),
         ],
     )
     return server, _bind(server, options, credentials)

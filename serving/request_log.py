@@ -6,10 +6,15 @@ import logging
 import logging.handlers
 import math
 import sys
+from collections.abc import Iterator
 from typing import Any
+
+from prometheus_client.core import CounterMetricFamily, Metric
 
 from serving.observed import Observed
 from transform.errors import TandemError
+
+logger = logging.getLogger("tandem.serving")
 
 
 class RequestLog:
@@ -18,7 +23,10 @@ class RequestLog:
     A line holds `time` (UTC), `method`, `entrypoint`, `status`, `milliseconds` and `model`; an answered request
     also `version`, `signature` and `rows`. What a client wrote is in it only `with_inputs`: the answered
     request's `inputs`, and the `message` of a refusal, which may quote it. A file that is moved away is opened
-    anew, as log rotation wants it.
+    anew, as log rotation wants it. What the disk does not take is counted, and holds up no request.
+
+    Attributes:
+      lost: lines that were not written.
     """
 
     def __init__(self, path: str, model_name: str, with_inputs: bool = False) -> None:
@@ -29,12 +37,15 @@ class RequestLog:
         """
         self._model_name = model_name
         self._with_inputs = with_inputs
+        self._path = path
+        self._failing = False
+        self.lost = 0
         self._handler: logging.Handler
         if path == "-":
-            self._handler = logging.StreamHandler(sys.stdout)
+            self._handler = _Stream(sys.stdout)
             return
         try:
-            self._handler = logging.handlers.WatchedFileHandler(path, encoding="utf-8")
+            self._handler = _File(path, encoding="utf-8")
         except OSError as error:
             raise TandemError(
                 f"{path} cannot be written ({error.strerror}), expected a file for requests: name another with"
@@ -44,7 +55,24 @@ class RequestLog:
     def observe(self, observed: Observed) -> None:
         """Writes one line."""
         line = json.dumps(self._fields(observed), ensure_ascii=False, default=str)
-        self._handler.handle(logging.makeLogRecord({"msg": line}))
+        try:
+            self._handler.handle(logging.makeLogRecord({"msg": line}))
+        except (OSError, ValueError) as error:  # ValueError: standard output is closed
+            self.lost += 1
+            if not self._failing:
+                logger.error(
+                    "request log: %s cannot be written (%s); requests are answered on, and lost lines are counted",
+                    *(self._path, error),
+                )
+            self._failing = True
+            return
+        if self._failing:
+            logger.info("request log: %s can be written again", self._path)
+        self._failing = False
+
+    def collect(self) -> Iterator[Metric]:
+        """Prometheus figures."""
+        yield CounterMetricFamily("tandem_request_log_lost", "Lines that were not written.", value=self.lost)
 
     def _fields(self, observed: Observed) -> dict[str, Any]:
         now = datetime.datetime.now(datetime.timezone.utc)
@@ -67,6 +95,22 @@ class RequestLog:
         if observed.message and self._with_inputs:
             fields["message"] = observed.message
         return fields
+
+
+class _Raises:
+    """A handler that tells its caller what went wrong, rather than standard error."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Goes on raising what is being handled."""
+        raise
+
+
+class _Stream(_Raises, logging.StreamHandler):  # type: ignore[type-arg]
+    pass
+
+
+class _File(_Raises, logging.handlers.WatchedFileHandler):
+    pass
 
 
 def _values(tensor: Any) -> Any:

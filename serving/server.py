@@ -80,7 +80,9 @@ class RetrievalServer:
         self._monitoring.registry.register(CatalogueMetrics(model.name, catalogue, self._watcher))
         observers = [self._monitoring.observe]
         if options.request_log:
-            observers.append(RequestLog(options.request_log, model.name, options.log_inputs).observe)
+            request_log = RequestLog(options.request_log, model.name, options.log_inputs)
+            self._monitoring.registry.register(request_log)
+            observers.append(request_log.observe)
         self._prediction_log: PredictionLogger | None = None
         if options.prediction_log:
             self._prediction_log = PredictionLogger(options.prediction_log, options.prediction_log_rate)

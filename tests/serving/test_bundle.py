@@ -89,6 +89,15 @@ def test_one_changed_byte_anywhere_is_found_and_its_file_named(name: str, place:
 
 
 @pytest.mark.parametrize("name", sorted(FILES))
+def test_truncated_file_is_named(sealed: Path, tmp_path: Path, name: str) -> None:
+    path = bundles.publish(sealed, tmp_path / "push", 1)
+    with open(path / name, "r+b") as file:
+        file.truncate(len(FILES[name]) - 1)
+    with pytest.raises(BundleError, match=f"{name} is damaged"):
+        bundles.verify_bundle(path)
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
 def test_missing_and_added_files_are_named(sealed: Path, tmp_path: Path, name: str) -> None:
     path = bundles.publish(sealed, tmp_path / "push", 1)
     content = (path / name).read_bytes()

@@ -2,6 +2,8 @@
 
 import http.client
 import json
+import logging
+import resource
 import shutil
 from pathlib import Path
 
@@ -11,6 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from serving import server as servers
 from serving.bundle import publish
 from serving.client import RetrievalClient, wait_until_available
+from serving.observed import Observed
+from serving.request_log import RequestLog
 from serving.server_options import ServerOptions
 from tests.serving.conftest import Shop, wait_for
 from transform.errors import TandemError
@@ -107,6 +111,49 @@ def test_metrics_and_request_log_tell_what_happened_but_not_what_was_asked(
         "history_ages": [[None]],
     }
     assert "input 'colour' is unknown" in refused["message"]
+
+
+def test_request_log_that_cannot_be_written_any_more_costs_lines_and_no_answer(
+    push_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.INFO, "tandem.serving")
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    server = servers.start(push_dir, 0, metrics_port=0, request_log=str(folder / "requests.jsonl"))
+    wait_until_available(f"127.0.0.1:{server.port}")
+    with RetrievalClient(f"127.0.0.1:{server.port}") as client:
+        folder.rename(tmp_path / "away")  # a volume that is gone
+        for _ in range(3):
+            assert client.search("red mug").version == 1
+        assert figures(server.metrics_port)["tandem_request_log_lost_total",] == 3
+        folder.mkdir()
+        assert client.search("red mug").version == 1
+    server.stop()
+    assert lines_of(folder / "requests.jsonl") == 1
+    said = [record.message for record in caplog.records if record.message.startswith("request log: ")]
+    assert ["cannot be written" in said[0], "can be written again" in said[1]] == [True, True]
+    assert len(said) == 2
+    assert "Logging error" not in capfd.readouterr().err
+
+
+def test_full_disk_costs_lines_of_the_request_log_that_are_counted(tmp_path: Path) -> None:
+    log = RequestLog(str(tmp_path / "log"), "retrieval")
+    seen = Observed("GetModelStatus", "GRPC", "OK", 0.01)
+    log.observe(seen)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "log").stat().st_size, limits[1]))
+    try:
+        log.observe(seen)
+        log.observe(seen)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert log.lost == 2
+    log.observe(seen)
+    assert (log.lost, json.loads((tmp_path / "log").read_text().splitlines()[0])["status"]) == (2, "OK")
+
+
+def lines_of(path: Path) -> int:
+    return len(list(map(json.loads, path.read_text().splitlines())))
 
 
 def test_log_that_cannot_be_written_and_taken_metrics_port_are_one_clear_line(

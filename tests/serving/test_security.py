@@ -14,10 +14,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from tensorflow_serving.apis import model_management_pb2, model_service_pb2_grpc, prediction_service_pb2_grpc
 
 from serving import server as servers
-from serving.access import Role, read_tokens
+from serving.access import Access, Grant, Role, read_tokens
 from serving.bundle import publish
 from serving.channel import Security, open_channel
 from serving.client import RetrievalClient, wait_until_available
+from serving.request_inputs import RequestError
 from serving.server_options import ServerOptions
 from serving.tls import read_tls
 from tests.serving.certificates import Authority, Pem
@@ -25,6 +26,7 @@ from tests.serving.conftest import Shop, request_of
 from transform.errors import TandemError
 
 QUERY_TOKEN, ADMIN_TOKEN = "query-0123456789abcdef", "admin-0123456789abcdef"
+EXPIRED_TOKEN, LASTING_TOKEN = "expired-0123456789abcdef", "lasting-0123456789abcdef"
 
 
 class Secured(NamedTuple):
@@ -49,7 +51,10 @@ def secured(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
     authority = Authority(folder, "root")
     server_pem, client_pem = authority.issue("server"), authority.issue("client")
     tokens = folder / "tokens"
-    tokens.write_text(f"# role token\nquery {QUERY_TOKEN}\n\nadmin {ADMIN_TOKEN}\n")
+    tokens.write_text(
+        f"# role token\nquery {QUERY_TOKEN}\n\nadmin {ADMIN_TOKEN}\n"
+        f"query {EXPIRED_TOKEN} 2020-01-01\nquery {LASTING_TOKEN} 2999-01-01\n"
+    )
     publish(shop.bundle_dir, folder / "push", 1)
     server = servers.start(
         folder / "push",
@@ -105,6 +110,25 @@ def test_wrong_or_missing_token_is_unauthenticated(secured: Secured) -> None:
                 stub.Predict(request_of(query=["mug"]), timeout=10, metadata=metadata)
             assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
             assert QUERY_TOKEN not in caught.value.details()
+
+
+def test_expired_token_is_unauthenticated(secured: Secured) -> None:
+    assert status_of(secured, secured.allowed._replace(token=LASTING_TOKEN)) == "OK"
+    with (
+        RetrievalClient(secured.address, security=secured.allowed._replace(token=EXPIRED_TOKEN)) as client,
+        pytest.raises(TandemError, match="UNAUTHENTICATED: the token has expired"),
+    ):
+        client.search("mug")
+
+
+def test_token_expires_at_its_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    access = Access({QUERY_TOKEN: Grant(Role.QUERY, until=1000.0)})
+    call = ("/tensorflow.serving.PredictionService/Predict", f"Bearer {QUERY_TOKEN}")
+    monkeypatch.setattr("serving.access.time.time", lambda: 999.9)
+    access.check(*call)
+    monkeypatch.setattr("serving.access.time.time", lambda: 1000.0)
+    with pytest.raises(RequestError, match="the token has expired"):
+        access.check(*call)
 
 
 def test_only_an_admin_may_change_the_configuration(secured: Secured) -> None:
@@ -201,7 +225,8 @@ def test_files_and_flags_that_do_not_fit_are_one_clear_line(secured: Secured, tm
         ("", "holds no token"),
         ("# nothing\n", "holds no token"),
         (f"root {QUERY_TOKEN}", "line 1: expected 'query TOKEN' or 'admin TOKEN'"),
-        (f"\nquery {QUERY_TOKEN} extra", "line 2: expected 'query TOKEN'"),
+        (f"\nquery {QUERY_TOKEN} 2027-01-01 extra", "line 2: expected 'query TOKEN'"),
+        (f"query {QUERY_TOKEN} tomorrow", "line 1: the third word is no date or time"),
         ("query short", "line 1: the token has 5 characters, expected at least 16"),
         (f"query {QUERY_TOKEN}\nadmin {QUERY_TOKEN}", "line 2: the token is there already"),
     ],
@@ -216,7 +241,13 @@ def test_wrong_tokens_file_names_the_line_but_not_the_token(text: str, reason: s
 
 def test_tokens_file_is_read_with_its_roles(tmp_path: Path) -> None:
     path = tmp_path / "tokens"
-    path.write_text(f"query {QUERY_TOKEN}\nadmin {ADMIN_TOKEN}")
-    assert read_tokens(str(path)) == {QUERY_TOKEN: Role.QUERY, ADMIN_TOKEN: Role.ADMIN}
+    path.write_text(
+        f"query {QUERY_TOKEN}\nadmin {ADMIN_TOKEN} 1970-01-02\nquery {LASTING_TOKEN} 1970-01-01T02:00:00+01:00"
+    )
+    assert read_tokens(str(path)) == {
+        QUERY_TOKEN: Grant(Role.QUERY),
+        ADMIN_TOKEN: Grant(Role.ADMIN, until=86400.0),
+        LASTING_TOKEN: Grant(Role.QUERY, until=3600.0),
+    }
     with pytest.raises(TandemError, match="gone cannot be read"):
         read_tokens(str(tmp_path / "gone"))

@@ -118,6 +118,14 @@ def test_parts_that_do_not_fit_are_refused(shop: Shop, tmp_path: Path) -> None:
         load_bundle(mixed)
 
 
+def test_index_of_another_version_is_refused(shop: Shop, other_shop: Shop, tmp_path: Path) -> None:
+    path = publish(shop.bundle_dir, tmp_path / "push", 2)
+    shutil.rmtree(path / SCANN_DIR)
+    shutil.copytree(Path(other_shop.bundle_dir) / SCANN_DIR, path / SCANN_DIR)
+    with pytest.raises(BundleError, match=f"{SCANN_DIR}/.* is damaged"):
+        load_bundle(path)
+
+
 class TestWatcher:
     """Which version is current; the bundles are verified but, to be quick, not loaded."""
 
