@@ -3,8 +3,10 @@
 from typing import Any
 
 import keras
+import keras_hub
 import tensorflow as tf
 
+from towers.packed import Packed, frozen_stages, pack, run_stages
 from towers.preset import load_backbone, read_description
 from towers.settings import EncoderSettings
 
@@ -44,24 +46,54 @@ class TextEncoder(keras.layers.Layer):
 
     def _encode(self, token_ids: Any, training: bool) -> Any:
         token_ids = tf.pad(token_ids, [[0, 0], [0, 1]])  # room for one token, even when L is 0
-        there = tf.cast(token_ids > 0, tf.int32)
-        lengths = tf.reduce_sum(there, axis=1)
+        there = token_ids > 0
+        lengths = tf.reduce_sum(tf.cast(there, tf.int32), axis=1)
         # An all-padding row would be a softmax over nothing; it is given one token and blanked at the end.
         is_empty = tf.equal(lengths, 0)
         longest = tf.maximum(tf.reduce_max(lengths, axis=0), 1)
         token_ids, there = token_ids[:, :longest], there[:, :longest]
-        first = tf.one_hot(0, longest, dtype=tf.int32)
-        there = tf.where(is_empty[:, tf.newaxis], first, there)
+        there |= is_empty[:, tf.newaxis] & tf.equal(tf.range(longest), 0)
+        packed = pack(there)
+        return self._pool(self._states(token_ids, packed, training), packed, is_empty)
+
+    def encode_states(self, states: Any, there: Any, is_empty: Any, training: bool = False) -> Any:
+        """Encodes texts from what the stages that nothing trains gave of them.
+
+        Args:
+          states: float [T, H], token vectors of all texts, one text after the other.
+          there: bool [B, L], true for the first n places of a text of n tokens, n >= 1.
+          is_empty: bool [B], which texts get the zero vector.
+          training: whether dropout is on.
+
+        Returns:
+          float32 [B, dimension].
+        """
+        packed = pack(there)
+        first = frozen_stages(self.backbone)
+        states = run_stages(self.backbone, states, packed, first, training=training)
+        return self._pool(states, packed, is_empty)
+
+    def _states(self, token_ids: Any, packed: Packed, training: bool) -> Any:
+        """The last layer's token vectors: int [B, L] -> float [T, H]."""
+        if isinstance(self.backbone, keras_hub.models.BertBackbone):
+            tokens = tf.gather_nd(token_ids, packed.place)
+            return run_stages(self.backbone, tokens, packed, training=training)
+        there = tf.cast(packed.there, tf.int32)
         outputs = self.backbone(
             {"token_ids": token_ids, "segment_ids": tf.zeros_like(token_ids), "padding_mask": there},
             training=training,
         )
-        sequence = tf.cast(outputs["sequence_output"], tf.float32)
+        return tf.gather_nd(outputs["sequence_output"], packed.place)
+
+    def _pool(self, states: Any, packed: Packed, is_empty: Any) -> Any:
+        """Makes texts' vectors of their tokens': float [T, H], bool [B] -> float32 [B, H]."""
+        states = tf.cast(states, tf.float32)
+        lengths = tf.reduce_sum(tf.cast(packed.there, tf.int32), axis=1)
         if self.pooling == "cls":
-            pooled = sequence[:, 0]
+            pooled = tf.gather(states, tf.cumsum(lengths, exclusive=True))
         else:
-            weight = tf.cast(there, tf.float32)[..., tf.newaxis]
-            pooled = tf.reduce_sum(sequence * weight, axis=1) / tf.reduce_sum(weight, axis=1)
+            total = tf.math.segment_sum(states, packed.place[:, 0])
+            pooled = total / tf.cast(lengths, tf.float32)[:, tf.newaxis]
         vectors = tf.math.l2_normalize(pooled, axis=-1)
         return tf.where(is_empty[:, tf.newaxis], tf.zeros_like(vectors), vectors)
 

@@ -24,11 +24,12 @@ from towers.fit import compile_model, count_steps, fit, prepare_model
 from towers.made_up import make_up_queries
 from towers.precision import choose_precision, make_strategy
 from towers.progress import Progress
-from towers.query_texts import encode_queries
+from towers.query_texts import encode_queries, index_queries
 from towers.settings import EncoderSettings, ModelSettings, TrainingSettings
 from towers.snapshot import restore_snapshot, take_snapshot
 from towers.state import TrainingState, carry_state, check_architecture, load_state, save_state
 from towers.text_cache import encode_new_texts, save_texts
+from towers.text_states import TextStates, states_fit
 from towers.two_tower import TwoTower
 from towers.vocabulary import Vocabulary, load_vocabularies
 from towers.workers import agree, read_workers, wait_for_all
@@ -140,13 +141,15 @@ def train(job: Job) -> dict[str, Any]:
     requests = read_requests(job.train_files, job.features)
     catalogue = read_catalogue(job.item_files, job.features, rows)
     logger.info("%d training requests, %d items", requests.size, rows - 1)
-    query_texts, encoded = None, 0
+    query_texts, encoded, query_tokens = None, 0, None
     if job.encoder.trainable == "frozen":
         encoder = load_encoder(job.encoder, "float32")
         state_dir = job.previous_state if previous is not None else None
         text, encoded = encode_new_texts(encoder, catalogue.tokens, "item texts", state_dir)
         catalogue = catalogue._replace(text=text)
         requests, query_texts = encode_queries(encoder, requests)
+    elif job.encoder.trainable == "last_layers":
+        requests, query_tokens = index_queries(requests)
     batches = Batches(
         requests,
         job.features,
@@ -174,6 +177,9 @@ def train(job: Job) -> dict[str, Any]:
             restore_snapshot(model, previous)
             logger.info("warm start from step %d of %s", previous.step, job.previous_state)
         done = _go_on(job, model, start)
+    if query_tokens is not None and states_fit(model.encoder, catalogue.tokens):
+        items = TextStates(model.encoder, catalogue.tokens, "item texts")
+        model.use_text_states(items, TextStates(model.encoder, query_tokens, "queries"))
     agree(strategy, "the step to go on from", start + done)
 
     def snapshot(steps_done: int) -> TrainingState:

@@ -19,6 +19,7 @@ from towers.query_texts import QUERY_TEXT
 from towers.query_tower import QueryTower
 from towers.repeat import RepeatBonus
 from towers.settings import ModelSettings
+from towers.text_states import TextStates
 from transform.features import ITEM_LEXEMES, QUERY_LEXEMES
 
 
@@ -63,6 +64,7 @@ class TwoTower(keras.Model):
         self._tables: dict[str, Any] = {}
         self._query_texts: Any = None
         self._made_up: dict[str, Any] = {}
+        self._states: tuple[TextStates, TextStates] | None = None
 
     def use_catalogue(self, catalogue: Catalogue, slots: np.ndarray) -> None:
         """Sets what training looks up by item row.
@@ -90,13 +92,22 @@ class TwoTower(keras.Model):
         """Sets what a share of the training pairs is replaced by."""
         self._made_up = {name: tf.constant(table) for name, table in queries.as_tables().items()}
 
+    def use_text_states(self, items: TextStates, queries: TextStates) -> None:
+        """Sets what encodes catalogue items by row, and batches with `QUERY_TEXT`, without their frozen layers."""
+        self._states = (items, queries)
+
     def embed_queries(self, inputs: dict[str, Any], training: bool = False) -> Any:
         """Encodes requests: transformed query inputs [B, ...] -> float32 [B, dimension]."""
-        if QUERY_TEXT in inputs:
-            text = tf.gather(self._query_texts, inputs[QUERY_TEXT][:, 0])
-        else:
-            text = self.encoder(inputs["query_tokens"], training=training)
+        text = self.encode_queries(inputs, training)
         return self._embed_queries(inputs, text, inputs.get(QUERY_LEXEMES), training)
+
+    def encode_queries(self, inputs: dict[str, Any], training: bool = False) -> Any:
+        """Encodes the requests' texts, or looks them up: transformed query inputs -> float32 [B, E]."""
+        if QUERY_TEXT in inputs and self._query_texts is not None:
+            return tf.gather(self._query_texts, inputs[QUERY_TEXT][:, 0])
+        if QUERY_TEXT in inputs and self._states is not None:
+            return self._states[1](inputs[QUERY_TEXT][:, 0], training)
+        return self.encoder(inputs["query_tokens"], training=training)
 
     def history_bonus(self, inputs: dict[str, Any]) -> Any:
         """What each request's own history items get on top: transformed query inputs [B, ...] -> float32 [B, H]."""
@@ -266,6 +277,8 @@ class TwoTower(keras.Model):
         """Texts of catalogue items by row: int32 [B] -> float32 [B, E]."""
         if "text" in self._tables:
             return tf.gather(self._tables["text"], item)
+        if self._states is not None:
+            return self._states[0](item, training)
         return self.encoder(tf.gather(self._tables["tokens"], item), training=training)
 
     def _finish(self, vectors: Any) -> Any:
