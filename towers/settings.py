@@ -139,6 +139,20 @@ class TrainingSettings(BaseModel):
         ge=0,
         description="Step size of Adam for the encoder's trained weights; 2e-5 is usual for BERT.",
     )
+    encoder_layer_decay: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="Each layer of the encoder has the step size of the one above it times this; 1: all have the same."
+        " Below 1, the lower layers stay nearer to what they were pretrained to.",
+    )
+    warm_up: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Share of a run's steps over which all step sizes rise from near 0; 0.1 is usual where the encoder"
+        " is trained.",
+    )
     precision: Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"] = Field(
         default="auto",
         description="Arithmetic of encoder and dense layers; auto: mixed_float16 on a GPU, float32 on a CPU.",

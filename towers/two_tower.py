@@ -190,7 +190,8 @@ class TwoTower(keras.Model):
             replaced = (
                 tf.math.unsorted_segment_min(tf.cast(made_up, tf.int32), row, tf.shape(has_text)[0]) > 0
             )
-            batch = batch | {"query_tokens": _blank(batch["query_tokens"], replaced)}
+            names = {"query_tokens", QUERY_TEXT} & set(batch)
+            batch = batch | {name: _blank(batch[name], replaced) for name in names}
         items = own
         if training and self.negatives:
             replicas = tf.distribute.get_strategy().num_replicas_in_sync

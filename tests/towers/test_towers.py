@@ -10,6 +10,7 @@ from tests.towers import shop
 from towers.catalogue import encode_texts
 from towers.encoder import load_encoder
 from towers.history import HistoryEncoder, hide_types_and_ages
+from towers.layer_rates import encoder_scales
 from towers.optimizer import RowAdam
 from towers.precision import choose_precision, with_loss_scaling
 from towers.settings import EncoderSettings
@@ -132,7 +133,7 @@ def test_made_up_queries_give_search_to_a_shop_without_a_query_log(preset):
 def test_training_lowers_the_loss_under_every_policy(preset, policy):
     keras.utils.set_random_seed(0)
     model = shop.model(preset, policy, negatives=6)
-    optimizer = RowAdam(0.02, encoder_scale=0.1, encoder_variables=model.encoder.trainable_variables)
+    optimizer = RowAdam(0.02, encoder_scales(model.encoder, 0.1, 1.0))
     model.compile(optimizer=with_loss_scaling(optimizer, policy))
     fit = model.fit(shop.batches().dataset(), steps_per_epoch=15, epochs=3, verbose=0)
     # 50 items alike: log 50 = 3.9 at the start; the rows are random, so what is learned is learned by heart.
