@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from towers.catalogue import Catalogue
+from towers.catalogue import Catalogue, encode_texts
 from towers.datasets import Batches
 from towers.draws import draws_of
 from towers.layer_rates import encoder_scales
@@ -19,10 +19,11 @@ from towers.text_projection import principal_directions
 from towers.two_tower import TwoTower
 
 _STRETCH = 50  # steps between two reports
+_SOME_TEXTS = 4096  # enough for the directions in which texts differ
 
 
 def prepare_model(model: TwoTower, batches: Batches, catalogue: Catalogue, negatives: int) -> None:
-    """Gives a new model its catalogue, and where texts are encoded once, projections that keep most of them.
+    """Gives a new model its catalogue, and projections that keep most of what the encoder says of its texts.
 
     Args:
       model: as `build_model` returns it.
@@ -30,17 +31,23 @@ def prepare_model(model: TwoTower, batches: Batches, catalogue: Catalogue, negat
       catalogue: every item.
       negatives: evenly drawn candidates a step.
     """
-    if catalogue.text is not None:
-        # The first coordinate says what is popular (see `build_model`); texts take the others.
-        directions = principal_directions(catalogue.text[1:], model.query_tower.dimension - 1)
-        directions = np.pad(directions, ((0, 0), (1, 0)))
-        model.query_tower.text.kernel.assign(directions)
-        model.item_tower.text.kernel.assign(directions)
+    texts = catalogue.text[1:] if catalogue.text is not None else _some_texts(model, catalogue)
+    # The first coordinate says what is popular (see `build_model`); texts take the others.
+    directions = principal_directions(texts, model.query_tower.dimension - 1)
+    directions = np.pad(directions, ((0, 0), (1, 0)))
+    model.query_tower.text.kernel.assign(directions)
+    model.item_tower.text.kernel.assign(directions)
     if model.lexical is not None and catalogue.lexemes is not None:
         model.lexical.start_from(catalogue.lexemes[1:])
     made_up = model.settings.made_up_queries
     own = (1.0 - made_up) * batches.own_slots(len(catalogue.tokens))
     model.use_catalogue(catalogue, expected_slots(own, negatives + made_up * batches.pairs_per_batch))
+
+
+def _some_texts(model: TwoTower, catalogue: Catalogue) -> np.ndarray:
+    """Encodes texts of the catalogue, drawn evenly: float32 [n, E]."""
+    items = np.random.default_rng(0).permutation(catalogue.items)[:_SOME_TEXTS]
+    return encode_texts(model.encoder, catalogue.tokens[items])
 
 
 def count_steps(settings: TrainingSettings, batches: Batches, warm: bool) -> int:

@@ -159,7 +159,8 @@ def train(job: Job) -> dict[str, Any]:
         job.training.seed,
     )
     steps = count_steps(job.training, batches, previous is not None)
-    made_up = int(np.ceil(steps * batches.pairs_per_batch * job.model.made_up_queries))
+    pairs = int(np.ceil(steps * batches.pairs_per_batch * job.model.made_up_queries))
+    made_up = make_up_queries(catalogue, pairs, job.training.seed) if pairs else None
 
     with strategy.scope():
         backbone = load_encoder(job.encoder, precision.policy)
@@ -169,8 +170,8 @@ def train(job: Job) -> dict[str, Any]:
         prepare_model(model, batches, catalogue, job.training.negatives)
         if query_texts is not None:
             model.use_query_texts(query_texts)
-        if made_up:
-            model.use_made_up_queries(make_up_queries(catalogue, made_up, job.training.seed))
+        if made_up is not None:
+            model.use_made_up_queries(made_up)
         start = previous.step if previous is not None else 0
         compile_model(model, job.training, precision.policy, steps, start)
         if previous is not None:
@@ -178,8 +179,10 @@ def train(job: Job) -> dict[str, Any]:
             logger.info("warm start from step %d of %s", previous.step, job.previous_state)
         done = _go_on(job, model, start)
     if query_tokens is not None and states_fit(model.encoder, catalogue.tokens):
-        items = TextStates(model.encoder, catalogue.tokens, "item texts")
-        model.use_text_states(items, TextStates(model.encoder, query_tokens, "queries"))
+        texts = {"item texts": catalogue.tokens, "queries": query_tokens}
+        if made_up is not None:
+            texts["made-up queries"] = np.pad(made_up.tokens, ((1, 0), (0, 0)))
+        model.use_text_states(*(TextStates(model.encoder, tokens, what) for what, tokens in texts.items()))
     agree(strategy, "the step to go on from", start + done)
 
     def snapshot(steps_done: int) -> TrainingState:

@@ -64,7 +64,7 @@ class TwoTower(keras.Model):
         self._tables: dict[str, Any] = {}
         self._query_texts: Any = None
         self._made_up: dict[str, Any] = {}
-        self._states: tuple[TextStates, TextStates] | None = None
+        self._states: tuple[TextStates, ...] = ()
 
     def use_catalogue(self, catalogue: Catalogue, slots: np.ndarray) -> None:
         """Sets what training looks up by item row.
@@ -92,9 +92,13 @@ class TwoTower(keras.Model):
         """Sets what a share of the training pairs is replaced by."""
         self._made_up = {name: tf.constant(table) for name, table in queries.as_tables().items()}
 
-    def use_text_states(self, items: TextStates, queries: TextStates) -> None:
-        """Sets what encodes catalogue items by row, and batches with `QUERY_TEXT`, without their frozen layers."""
-        self._states = (items, queries)
+    def use_text_states(
+        self, items: TextStates, queries: TextStates, made_up: TextStates | None = None
+    ) -> None:
+        """Sets what encodes catalogue items by row, batches with `QUERY_TEXT` and made-up queries by 1 + row, without
+        their frozen layers; row 0 has no text.
+        """
+        self._states = (items, queries) if made_up is None else (items, queries, made_up)
 
     def embed_queries(self, inputs: dict[str, Any], training: bool = False) -> Any:
         """Encodes requests: transformed query inputs [B, ...] -> float32 [B, dimension]."""
@@ -105,7 +109,7 @@ class TwoTower(keras.Model):
         """Encodes the requests' texts, or looks them up: transformed query inputs -> float32 [B, E]."""
         if QUERY_TEXT in inputs and self._query_texts is not None:
             return tf.gather(self._query_texts, inputs[QUERY_TEXT][:, 0])
-        if QUERY_TEXT in inputs and self._states is not None:
+        if QUERY_TEXT in inputs and self._states:
             return self._states[1](inputs[QUERY_TEXT][:, 0], training)
         return self.encoder(inputs["query_tokens"], training=training)
 
@@ -190,8 +194,8 @@ class TwoTower(keras.Model):
             replaced = (
                 tf.math.unsorted_segment_min(tf.cast(made_up, tf.int32), row, tf.shape(has_text)[0]) > 0
             )
-            names = {"query_tokens", QUERY_TEXT} & set(batch)
-            batch = batch | {name: _blank(batch[name], replaced) for name in names}
+            texts = {QUERY_TEXT, "query_tokens"} & set(batch)
+            batch = batch | {name: _blank(batch[name], replaced) for name in texts}
         items = own
         if training and self.negatives:
             replicas = tf.distribute.get_strategy().num_replicas_in_sync
@@ -255,6 +259,8 @@ class TwoTower(keras.Model):
         tables = self._made_up
         if "text" in self._tables:  # a frozen encoder has seen the whole text; it need not see its parts
             texts = tf.gather(self._tables["text"], tf.gather(tables["items"], drawn))
+        elif self._states:
+            texts = self._states[2](tf.where(made_up, drawn + 1, 0), training)
         else:
             texts = self.encoder(_blank(tf.gather(tables["tokens"], drawn), ~made_up), training=training)
         lexemes = tf.gather(tables["lexemes"], drawn) if self.lexical is not None else None
@@ -278,7 +284,7 @@ class TwoTower(keras.Model):
         """Texts of catalogue items by row: int32 [B] -> float32 [B, E]."""
         if "text" in self._tables:
             return tf.gather(self._tables["text"], item)
-        if self._states is not None:
+        if self._states:
             return self._states[0](item, training)
         return self.encoder(tf.gather(self._tables["tokens"], item), training=training)
 

@@ -9,6 +9,7 @@ from tests.towers import shop
 from towers.catalogue import encode_texts
 from towers.datasets import Batches
 from towers.draws import draws_of
+from towers.made_up import make_up_queries
 from towers.query_texts import index_queries
 from towers.text_states import TextStates, states_fit
 
@@ -57,6 +58,24 @@ def test_loss_and_every_gradient_are_those_of_the_whole_encoder(model, batch_and
     loss, other = loss_and_gradients(model, batch)
     path = next(path for path in kept if "transformer_layer_2" in path and path.endswith("kernel"))
     assert abs(loss - whole_loss) > 1e-3 and np.abs(other[path] - whole[path]).max() > 1e-4
+
+
+def test_made_up_queries_are_encoded_from_their_states(model, batch_and_queries, monkeypatch):
+    batch, queries = batch_and_queries
+    made = make_up_queries(shop.catalogue(), 300, seed=4)
+    model.use_made_up_queries(made)
+    monkeypatch.setattr(model.settings, "__dict__", model.settings.__dict__ | {"made_up_queries": 0.5})
+    whole_loss, whole = loss_and_gradients(model, batch)
+    texts = (shop.catalogue().tokens, queries, np.pad(made.tokens, ((1, 0), (0, 0))))
+    monkeypatch.setattr(model, "_states", tuple(TextStates(model.encoder, one, "texts") for one in texts))
+    loss, kept = loss_and_gradients(model, batch)
+    assert loss == pytest.approx(whole_loss, abs=1e-5)
+    for path, gradient in whole.items():
+        np.testing.assert_allclose(kept[path], gradient, atol=1e-5, err_msg=path)
+    # Negative control: each query one row further.
+    shifted = TextStates(model.encoder, np.roll(texts[2], 1, axis=0), "texts")
+    monkeypatch.setattr(model, "_states", (*model._states[:2], shifted))
+    assert abs(loss_and_gradients(model, batch)[0] - whole_loss) > 1e-3
 
 
 def test_vectors_are_those_of_the_encoder_also_of_no_text(model):
