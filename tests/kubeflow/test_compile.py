@@ -209,7 +209,8 @@ def test_file_that_cannot_be_written(compiled, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("profile", "runner"), [("flink", "FlinkRunner"), ("spark", "SparkRunner"), ("dataflow", "DataflowRunner")]
+    ("profile", "runner"),
+    [("flink", "FlinkRunner"), ("spark", "SparkRunner"), ("dataflow", "DataflowRunner")],
 )
 def test_beam_workers_that_would_not_see_a_step_s_artifacts_are_refused(profile, runner):
     settings = load_settings(PROFILE.with_name(f"{profile}.yaml"))
@@ -221,7 +222,10 @@ def test_beam_workers_that_would_not_see_a_step_s_artifacts_are_refused(profile,
     ("words", "refused"),
     [
         ([], False),
-        (["--runner=DirectRunner", "--direct_num_workers=2", "--direct_running_mode=multi_processing"], False),
+        (
+            ["--runner=DirectRunner", "--direct_num_workers=2", "--direct_running_mode=multi_processing"],
+            False,
+        ),
         (["--runner=apache_beam.runners.direct.direct_runner.DirectRunner"], False),
         (["--runner=PortableRunner", "--job_endpoint=jobs:8099", "--environment_type=LOOPBACK"], False),
         (["--runner=PortableRunner", "--job_endpoint=jobs:8099", "--environment_type=EXTERNAL"], True),
