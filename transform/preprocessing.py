@@ -151,9 +151,14 @@ def _item_text(inputs: Mapping[str, Sparse], settings: FeatureSettings) -> tf.Te
 
 
 def _tokens(text: tf.Tensor, preset: str, length: int) -> Sparse:
-    """[B] strings to token ids [B, <= length] with start and end; an empty string has none."""
-    ids = tf.cast(load_tokenizer(preset, length)(text), tf.int64)
-    return tf.sparse.from_dense(tf.where(tf.not_equal(text, "")[:, tf.newaxis], ids, tf.zeros_like(ids)))
+    """[B] strings to token ids [B, <= length] with start and end; an empty string has none.
+
+    A text is tokenised once a batch: rows of requests have no item's text, and often the same query.
+    """
+    distinct, row = tf.unique(text)
+    ids = tf.cast(load_tokenizer(preset, length)(distinct), tf.int64)
+    ids = tf.where(tf.not_equal(distinct, "")[:, tf.newaxis], ids, tf.zeros_like(ids))
+    return tf.sparse.from_dense(tf.gather(ids, row))
 
 
 def _map_values(function: Any, values: Sparse) -> Sparse:
