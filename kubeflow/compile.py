@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from kubeflow.beam_workers import check_beam_workers
 from kubeflow.deployment import deploy, kubernetes_of
 from kubeflow.run_step import CARRIED_FILE
 from kubeflow.runtime_parameters import expose
@@ -38,8 +39,10 @@ def compile_pipeline(settings: Settings, cluster: ClusterSettings) -> CompiledPi
       cluster: what each step gets.
 
     Raises:
-      TandemError: `cluster.steps` names no component of the graph.
+      TandemError: `cluster.steps` names no component of the graph, or the profile's Beam workers would be outside the
+        steps.
     """
+    check_beam_workers(settings.beam_args)
     from tfx.orchestration.kubeflow.decorators import FinalStatusStr
     from tfx.orchestration.kubeflow.v2.kubeflow_v2_dag_runner import (
         KubeflowV2DagRunner,

@@ -15,11 +15,11 @@ def to_example(row: Mapping[str, Any]) -> bytes:
     Args:
       row: name -> str, float, int, or a list of one of these.
     """
-    feature = {}
+    example = tf.train.Example()
     for name, value in row.items():
         values = value if isinstance(value, list) else [] if value is None or value == "" else [value]
-        feature[name] = _feature(values)
-    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString(deterministic=True)
+        _fill(example.features.feature[name], values)
+    return example.SerializeToString(deterministic=True)
 
 
 def request_example(request: Request, profile: Mapping[str, Any], context_names: Sequence[str]) -> bytes:
@@ -52,11 +52,13 @@ def request_example(request: Request, profile: Mapping[str, Any], context_names:
     return to_example(row)
 
 
-def _feature(values: Sequence[Any]) -> tf.train.Feature:
+def _fill(feature: tf.train.Feature, values: Sequence[Any]) -> None:
+    """Filled in place: messages that are made apart are copied into the example."""
     if not values:
-        return tf.train.Feature()
+        return
     if isinstance(values[0], str):
-        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value.encode() for value in values]))
-    if isinstance(values[0], int):
-        return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
-    return tf.train.Feature(float_list=tf.train.FloatList(value=values))
+        feature.bytes_list.value.extend([value.encode() for value in values])
+    elif isinstance(values[0], int):
+        feature.int64_list.value.extend(values)
+    else:
+        feature.float_list.value.extend(values)

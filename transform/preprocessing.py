@@ -63,14 +63,22 @@ def preprocessing_fn(inputs: Mapping[str, Sparse], custom_config: Mapping[str, A
 def _item_vocabulary(inputs: Mapping[str, Sparse]) -> tf.Tensor:
     """Writes `item_id` and, in the same order, `item_id_counts` (1 + number of training targets)."""
     both = tf.concat([inputs[features.ITEM_ID].values, inputs[features.TARGET_ITEM_IDS].values], axis=0)
-    tft.vocabulary(both, vocab_filename=features.ITEM_ID_COUNTS, store_frequency=True)
-    return tft.vocabulary(both, vocab_filename=features.ITEM_ID_VOCABULARY)
+    _counted(both, features.ITEM_ID_COUNTS, store_frequency=True)
+    return _counted(both, features.ITEM_ID_VOCABULARY)
 
 
 def _vocabulary(values: Sparse, name: str, min_count: int) -> tf.Tensor:
-    return tft.vocabulary(
-        values, vocab_filename=name, frequency_threshold=min_count if min_count > 1 else None
-    )
+    return _counted(values.values, name, frequency_threshold=min_count if min_count > 1 else None)
+
+
+def _counted(values: tf.Tensor, name: str, **options: Any) -> tf.Tensor:
+    """A vocabulary by frequency of [n] strings.
+
+    With weights, the graph sums each batch's equal values, so that Beam counts a batch's distinct ones instead of every
+    entry of every history. Whole numbers keep the counts exact.
+    """
+    ones = tf.ones_like(values, dtype=tf.int64)
+    return tft.vocabulary(values, vocab_filename=name, weights=ones, **options)
 
 
 def _look_up(values: Sparse, vocabulary: tf.Tensor) -> Sparse:
@@ -143,9 +151,14 @@ def _item_text(inputs: Mapping[str, Sparse], settings: FeatureSettings) -> tf.Te
 
 
 def _tokens(text: tf.Tensor, preset: str, length: int) -> Sparse:
-    """[B] strings to token ids [B, <= length] with start and end; an empty string has none."""
-    ids = tf.cast(load_tokenizer(preset, length)(text), tf.int64)
-    return tf.sparse.from_dense(tf.where(tf.not_equal(text, "")[:, tf.newaxis], ids, tf.zeros_like(ids)))
+    """[B] strings to token ids [B, <= length] with start and end; an empty string has none.
+
+    A text is tokenised once a batch: rows of requests have no item's text, and often the same query.
+    """
+    distinct, row = tf.unique(text)
+    ids = tf.cast(load_tokenizer(preset, length)(distinct), tf.int64)
+    ids = tf.where(tf.not_equal(distinct, "")[:, tf.newaxis], ids, tf.zeros_like(ids))
+    return tf.sparse.from_dense(tf.gather(ids, row))
 
 
 def _map_values(function: Any, values: Sparse) -> Sparse:

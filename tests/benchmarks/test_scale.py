@@ -1,11 +1,14 @@
 """What the measurement of growth is fed with, and what it makes of its figures."""
 
+import argparse
+from pathlib import Path
+
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.grown_dataset import write_grown
-from benchmarks.scale import STAGES, bars, section
+from benchmarks.scale import STAGES, bars, measure_size, section
 from tests.mini_shop import write_mini_shop
 
 
@@ -47,6 +50,8 @@ def test_bars_compare_rows_and_memory_from_x3_to_x30():
     assert found["time_a_row"] == found["cpu_a_row"] == dict.fromkeys(STAGES, 1.1)
     assert set(found["driver_memory"]) == set(STAGES) - {"Trainer"}
     assert set(found["driver_memory"].values()) == {1.25}
+    # From 3 s for 3,000 events to 33 s for 30,000; CatalogIndexer's rows are items, a tenth of it.
+    assert found["further_row_us"] == dict.fromkeys(STAGES, 1111.1)
     assert found["events_per_second"] == pytest.approx(1 / 0.0022, abs=1)  # two stages of 1.1 ms an event
     assert bars([size(1, 1.0, 1.0), size(3, 1.0, 1.0)]) == {}
 
@@ -57,5 +62,35 @@ def test_the_document_shows_every_stage_at_every_size_and_the_bars():
     assert "| stage | x1, 1,000 events | x3, 3,000 events | x10, 10,000 events | x30, 30,000 events |" in text
     assert "| Transform | 1 s, 2 CPU s, 2,000 us, 800 MB | 3 s, 6 CPU s, 2,000 us, 800 MB |" in text
     assert "| time a row (bar 1.2) | 1.00 | 1.00 | 1.00 | 1.00 | 1.00 |" in text
-    assert "| memory of the driver (bar 1.5) | 1.00 | 1.00 | 1.00 |  | 1.00 |" in text
+    assert "| memory of the driver (bar 1.5) | 1.00 | 1.00 | 1.00 | - | 1.00 |" in text
     assert "x30: 500 events a second" in text and text.count("xychart-beta") == 2
+
+
+def test_a_stage_that_was_not_measured_is_shown_and_judges_nothing():
+    rows = [size(3, 0.001, 800.0), size(30, 0.001, 800.0)]
+    del rows[1]["Trainer"], rows[1]["CatalogIndexer"]
+    found = bars(rows)
+    assert set(found["time_a_row"]) == {"InteractionGen", "StatisticsGen", "Transform"}
+    text = section({"portable": {"command": "python -m benchmarks.scale", "rows": rows, "bars": found}})
+    assert "| Trainer | 3 s, 6 CPU s, 2,000 us, 800 MB | - |" in text
+    assert "| time a row (bar 1.2) | 1.00 | 1.00 | 1.00 | - | - |" in text
+
+
+@pytest.fixture
+def scale_options(tmp_path):
+    base = write_mini_shop(tmp_path / "base", spans=2)
+    return argparse.Namespace(
+        dataset=str(base), work=str(tmp_path / "work"), runner="in_memory", base_events=100, spans=2
+    )
+
+
+def test_a_measurement_goes_on_from_what_it_has(scale_options):
+    row, saved = {"times": 1}, []
+    scale_options.stages = STAGES
+    # No time at all: the dataset is there, and no stage was begun.
+    assert not measure_size(scale_options, row, lambda: saved.append(dict(row)), deadline=0)
+    assert saved == [{"times": 1, "events": row["events"]}] and row["events"] >= 100
+    # Everything is there: nothing is begun, and what was needed for it goes.
+    row |= dict.fromkeys(STAGES, {})
+    assert measure_size(scale_options, row, lambda: pytest.fail("nothing is new"), deadline=0)
+    assert list(Path(scale_options.work).iterdir()) == []

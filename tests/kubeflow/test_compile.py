@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from kubeflow.beam_workers import check_beam_workers
 from kubeflow.compile import SCHEMA_FILE, compile_pipeline, write_pipeline
 from kubeflow.compiled_file import in_order, read_spec
 from kubeflow.settings import load_cluster
@@ -205,3 +206,36 @@ def test_file_that_cannot_be_written(compiled, tmp_path):
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(TandemError, match="cannot be written"):
         write_pipeline(compiled, tmp_path / "taken" / "pipeline.yaml")
+
+
+@pytest.mark.parametrize(
+    ("profile", "runner"),
+    [("flink", "FlinkRunner"), ("spark", "SparkRunner"), ("dataflow", "DataflowRunner")],
+)
+def test_beam_workers_that_would_not_see_a_step_s_artifacts_are_refused(profile, runner):
+    settings = load_settings(PROFILE.with_name(f"{profile}.yaml"))
+    with pytest.raises(TandemError, match=rf"^beam_args name {runner}, .* Leave beam_args out"):
+        compile_pipeline(settings, load_cluster(CLUSTER))
+
+
+@pytest.mark.parametrize(
+    ("words", "refused"),
+    [
+        ([], False),
+        (
+            ["--runner=DirectRunner", "--direct_num_workers=2", "--direct_running_mode=multi_processing"],
+            False,
+        ),
+        (["--runner=apache_beam.runners.direct.direct_runner.DirectRunner"], False),
+        (["--runner=PortableRunner", "--job_endpoint=jobs:8099", "--environment_type=LOOPBACK"], False),
+        (["--runner=PortableRunner", "--job_endpoint=jobs:8099", "--environment_type=EXTERNAL"], True),
+        (["--runner=PortableRunner", "--job_endpoint=jobs:8099"], True),
+        (["--runner", "FlinkRunner"], True),
+    ],
+)
+def test_workers_are_told_by_what_beam_makes_of_the_options(words, refused):
+    if not refused:
+        check_beam_workers(words)
+        return
+    with pytest.raises(TandemError, match="apart from a step's container"):
+        check_beam_workers(words)

@@ -12,8 +12,9 @@ _PATIENCE = 120
 
 
 @contextlib.contextmanager
-def portable_cluster(directory):
-    """Starts both and stops them; yields the Beam options that reach them, as pipeline/profiles/flink.yaml names its own."""
+def portable_cluster(directory, job_port=0, pool_port=0):
+    """Starts both, on free ports or these, and stops them; yields the Beam options that reach them, as
+    pipeline/profiles/flink.yaml names its own."""
     here = str(Path(sys.executable).parent)  # the pool starts `python`
     environment = os.environ | {"PATH": f"{here}{os.pathsep}{os.environ['PATH']}"}
     with contextlib.ExitStack() as stack:
@@ -32,8 +33,10 @@ def portable_cluster(directory):
             return process
 
         port_file = Path(directory, "port")
-        service = start("portability.local_job_service_main", "--port_file", str(port_file))
-        pool_port = _free_port()
+        service = start(
+            "portability.local_job_service_main", "--port", str(job_port), "--port_file", str(port_file)
+        )
+        pool_port = pool_port or _free_port()
         pool = start("worker.worker_pool_main", "--service_port", str(pool_port))
         deadline = time.monotonic() + _PATIENCE
         while not (port_file.exists() and port_file.read_text() and _answers(pool_port)):
