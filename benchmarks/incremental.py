@@ -186,7 +186,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("dataset", help="of 'tandem prepare complete-journey', weekly spans")
     parser.add_argument("preset", help="encoder preset; frozen")
-    parser.add_argument("--first", type=int, default=20, help="newest week of the first window (default: 20)")
+    parser.add_argument("--first", type=int, default=26, help="newest week of the first window (default: 26)")
     parser.add_argument("--weeks", type=int, default=8, help="weeks after it (default: 8)")
     parser.add_argument("--work", default="work/incremental", help="what is done is kept there")
     parser.add_argument(
