@@ -123,7 +123,13 @@ class Journey:
         sampling = Sampling(
             data.anchor_share, data.replay_share, data.replay_half_life_days, data.replay_rare_factor
         )
-        rules = Rules({_TYPE: 1.0}, FEATURES.history_length, data.known_positive_days, sampling)
+        rules = Rules(
+            {_TYPE: 1.0},
+            FEATURES.history_length,
+            data.known_positive_days,
+            sampling,
+            data.target_half_life_days or float("inf"),
+        )
         read = self._events[self._events["span"].isin(window.spans)]
         before = Counter(read["item_id"][read["seconds"] < window.cut])
         by_user: dict[str, list[Event]] = defaultdict(list)
