@@ -1,182 +1,130 @@
 """What warm starts are worth: week after week, against training from scratch and against not training at all.
 
-Every week each way is scored on the coming week before it learns from it; all items sold so far are candidates.
+Every week each way is scored on the coming week before it learns from it; all items sold so far are candidates. What is
+done is kept in a directory, so that the same command goes on where it was ended.
 """
 
 import argparse
 import json
+import os
+import shutil
 import time
-from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from transform.runtime import prepare_environment
 
 prepare_environment()
 
-import keras  # noqa: E402
 import numpy as np  # noqa: E402
 
 from benchmarks.report import line_plot, table, write_section  # noqa: E402
+from benchmarks.ways import METRICS, MODEL, NEVER, SCRATCH, TRAINING, VIEWS, WARM, WAYS, train  # noqa: E402
 from benchmarks.weeks import FEATURES, Journey, Week  # noqa: E402
-from towers.build import build_model, keyed_variables  # noqa: E402
-from towers.datasets import Batches  # noqa: E402
+from towers.catalogue import encode_texts  # noqa: E402
 from towers.encoder import load_encoder  # noqa: E402
-from towers.evaluation import evaluate_requests  # noqa: E402
-from towers.fit import compile_model, count_steps, fit, prepare_model  # noqa: E402
-from towers.settings import EncoderSettings, ModelSettings, TrainingSettings  # noqa: E402
-from towers.snapshot import restore_snapshot, take_snapshot  # noqa: E402
-from towers.state import TrainingState, carry_state  # noqa: E402
+from towers.settings import EncoderSettings  # noqa: E402
+from transform.errors import TandemError  # noqa: E402
 from transform.settings import DataSettings  # noqa: E402
 from transform.text import load_tokenizer  # noqa: E402
-from transform.window import Previous  # noqa: E402
+from transform.window import Previous, plan_window  # noqa: E402
 
-MODEL = ModelSettings(made_up_queries=0.0)
-TRAINING = TrainingSettings(steps=100_000, warm_start_steps=100_000, max_epochs=1.0)
-VIEWS = ("all", "unseen", "fresh", "anchor")
-METRICS = ("recall_at_10", "recall_at_100", "ndcg_at_10")
-COSTS = ("examples", "seconds", "step_seconds")
-SCRATCH, WARM, NEVER = "from scratch", "warm start", "never again"
+COSTS = ("examples", "seconds", "cpu_seconds", "step_seconds")
 
 
-class Way(NamedTuple):
-    """A way to keep up with the shop.
+def run(
+    journey: Journey, data: DataSettings, encoder: Any, work: Path, spans: range, until: float
+) -> list[dict[str, Any]] | None:
+    """Trains what is not yet trained: the first window, then each week each way.
 
-    Attributes:
-      trains: whether it learns from new weeks.
-      replay: whether it learns some older requests again.
-      starts_from: what of the previous state it starts from; None: from nothing, on the whole window.
+    Args:
+      journey: the dataset.
+      data: its settings.
+      encoder: frozen.
+      work: where states and rows are kept.
+      spans: the first window's newest week, and the weeks after it.
+      until: when to begin no further run, as `time.monotonic` has it.
+
+    Returns:
+      a row a way and week; None where there was no time for all.
     """
-
-    trains: bool
-    replay: bool
-    starts_from: Callable[[TrainingState, Week], TrainingState] | None
-
-
-def _carried(state: TrainingState, week: Week) -> TrainingState:
-    return carry_state(state, week.vocabularies)
-
-
-def _without_slots(state: TrainingState, week: Week) -> TrainingState:
-    carried = _carried(state, week)
-    zero = {path: {k: np.zeros_like(v) for k, v in slots.items()} for path, slots in carried.slots.items()}
-    return carried._replace(slots=zero)
-
-
-def _by_position(state: TrainingState, week: Week) -> TrainingState:
-    """Row n stays row n, as a checkpoint is restored that knows no keys."""
-    new, old = week.vocabularies["item_id"].keys, state.vocabularies["item_id"]
-    pretended = old._replace(
-        keys=tuple(new[: len(old.keys)]) + tuple(map(str, range(len(new), len(old.keys))))
-    )
-    return _carried(state._replace(vocabularies=state.vocabularies | {"item_id": pretended}), week)
-
-
-WAYS = {
-    NEVER: Way(False, False, _carried),
-    SCRATCH: Way(True, False, None),
-    WARM: Way(True, True, _carried),
-    "warm, rows by position": Way(True, True, _by_position),
-    "warm, without slots": Way(True, True, _without_slots),
-    "warm, without replay": Way(True, False, _carried),
-}
-
-
-class Trained(NamedTuple):
-    """One way's model after one week.
-
-    Attributes:
-      state: to go on from.
-      figures: view -> metric -> mean over held-out requests.
-      requests: how many it holds.
-      seconds: of building, starting and training, without the evaluation.
-      step_seconds: of the steps alone, all but the first, in which the graph is traced.
-      examples: (request, target) pairs it was shown.
-    """
-
-    state: TrainingState
-    figures: dict[str, dict[str, float]]
-    requests: dict[str, int]
-    seconds: float
-    step_seconds: float
-    examples: int
-
-
-class _FirstStep(keras.callbacks.Callback):
-    """Notes when the first step is done."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.done: float | None = None
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Keras calls this after every step."""
-        self.done = self.done or time.perf_counter()
-
-
-def train(week: Week, preset: EncoderSettings, start: TrainingState | None, learns: bool) -> Trained:
-    """Trains one model on one week's requests and scores it on the coming week."""
-    started = time.perf_counter()
-    keras.utils.set_random_seed(TRAINING.seed)
-    batches = Batches(
-        week.train, FEATURES, TRAINING.batch_size, TRAINING.targets_per_request, 1, TRAINING.seed
-    )
-    model = build_model(FEATURES, MODEL, load_encoder(preset, "float32"), week.vocabularies)
-    prepare_model(model, batches, week.catalogue, TRAINING.negatives)
-    steps = count_steps(TRAINING, batches, start is not None) if learns else 0
-    before = 0 if start is None else start.step
-    compile_model(model, TRAINING, "float32", steps, before)
-    if start is not None:
-        restore_snapshot(model, start)
-    first = _FirstStep()
-    fit(model, batches, steps, [first])
-    ended = time.perf_counter()
-    state = take_snapshot(model, {}, week.vocabularies, keyed_variables(model, FEATURES), before + steps)
-    found = evaluate_requests(model, week.catalogue, week.held_out, FEATURES)
-    values = {f"recall_at_{k}": found.recall[k] for k in (10, 100)} | {"ndcg_at_10": found.ndcg[10]}
-    figures = {v: {m: float(values[m][week.views == v].mean()) for m in METRICS} for v in VIEWS}
-    counts = {view: int((week.views == view).sum()) for view in VIEWS}
-    step_seconds = 0.0 if first.done is None else ended - first.done
-    examples = round(steps * batches.pairs_per_batch)
-    return Trained(state, figures, counts, ended - started, step_seconds, examples)
-
-
-def run(journey: Journey, preset: EncoderSettings, first: int, weeks: int) -> list[dict[str, Any]]:
-    """One row a way and week."""
-    base_week = journey.week(first)
-    base = train(base_week, preset, None, True)
-    print(
-        f"week {first}: first window, {base.examples:,} pairs, {base.seconds:.0f} s, {base.figures['all']}",
-        flush=True,
-    )
-    states = {name: base.state for name in WAYS}
-    previous = Previous(1, base_week.window.cut, base_week.window.target_spans)
+    texts = _encoded_texts(journey, encoder, work)
+    first = spans[0]
     rows = []
-    for span in range(first + 1, first + weeks + 1):
-        made = {
-            (True, True): journey.week(span, previous),
-            (True, False): journey.week(span, previous, replay=False),
-            (False, False): journey.week(span),
-        }
-        for name, way in WAYS.items():
-            week = made[way.starts_from is not None, way.replay]
-            start = None if way.starts_from is None else way.starts_from(states[name], week)
-            trained = train(week, preset, start, way.trains)
-            states[name] = trained.state
-            rows.append(
-                {"week": span, "way": name, "examples": trained.examples}
-                | {"seconds": trained.seconds, "step_seconds": trained.step_seconds}
-                | {"items": len(week.vocabularies["item_id"].keys), "requests": trained.requests}
-                | {"figures": trained.figures}
-            )
-            print(
-                f"week {span} {name:24} {trained.seconds:5.1f} s {trained.examples:9,} pairs  "
-                + "  ".join(f"{v} {trained.figures[v]['recall_at_10']:.4f}" for v in VIEWS),
-                flush=True,
-            )
-        window = made[True, True].window
-        previous = Previous(1, window.cut, tuple(sorted({*previous.spans, *window.target_spans})))
+    for span in spans:
+        weeks = cache(partial(_week, journey, data, texts, first, span))
+        for name, way in WAYS.items() if span > first else [(SCRATCH, WAYS[SCRATCH])]:
+            state, row_file = work / f"{span} {name}", work / f"{span} {name}.json"
+            if not row_file.is_file():
+                if time.monotonic() > until:
+                    return None
+                previous = work / (f"{span - 1} {name}" if span > first + 1 else f"{first} {SCRATCH}")
+                week = weeks(way.learns_what_is_new, way.replay_share)
+                trained = train(week, encoder, way, previous, state)
+                row = {"week": span, "way": name, "items": week.vocabularies["item_id"].rows - 1}
+                _write_json(row_file, row | trained._asdict())
+                if span > first + 1:
+                    shutil.rmtree(previous, ignore_errors=True)
+                print(
+                    f"week {span} {name:26} {trained.seconds:5.1f} s {trained.cpu_seconds:5.1f} s of CPU"
+                    f" {trained.examples:9,} pairs  "
+                    + "  ".join(f"{v} {trained.figures[v]['recall_at_10']:.4f}" for v in VIEWS),
+                    flush=True,
+                )
+            if span > first:
+                rows.append(json.loads(row_file.read_text(encoding="utf-8")))
     return rows
+
+
+def _week(
+    journey: Journey,
+    data: DataSettings,
+    texts: np.ndarray,
+    first: int,
+    span: int,
+    only_what_is_new: bool,
+    replay_share: float | None,
+) -> Week:
+    """What a run on `span` learns: the whole window, or what came since the run on the span before."""
+    previous = None
+    for earlier in range(first, span) if only_what_is_new else ():
+        window = plan_window(data, earlier, previous)
+        known = previous.spans if previous is not None else ()
+        previous = Previous(1, window.cut, tuple(sorted({*known, *window.target_spans})))
+    return journey.week(span, texts, previous, replay_share)
+
+
+def _encoded_texts(journey: Journey, encoder: Any, work: Path) -> np.ndarray:
+    path = work / "texts.npy"
+    if not path.is_file():
+        vectors = encode_texts(encoder, journey.tokens)
+        np.save(path.with_suffix(".new.npy"), vectors)
+        os.replace(path.with_suffix(".new.npy"), path)
+    return np.load(path)
+
+
+def _write_json(path: Path, value: Any) -> None:
+    """Whole or not at all."""
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    os.replace(new, path)
+
+
+def _same_settings(work: Path, settings: dict[str, Any]) -> None:
+    """Notes the settings in a new directory.
+
+    Raises:
+      TandemError: what is kept there was made with others.
+    """
+    path = work / "settings.json"
+    if not path.is_file():
+        work.mkdir(parents=True, exist_ok=True)
+        _write_json(path, settings)
+    there = json.loads(path.read_text(encoding="utf-8"))
+    if there != settings:
+        differ = sorted(name for name in settings if there.get(name) != settings[name])
+        raise TandemError(f"{work} was made with other settings ({', '.join(differ)}); name another --work.")
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
@@ -222,7 +170,8 @@ def report(result: dict[str, Any]) -> str:
         [name, *(f"{values[k]:,.0f} ({values[f'{k} of scratch']:.3f})" for k in COSTS)]
         for name, values in result["summary"].items()
     ]
-    text += [table(["all weeks together", "pairs seen", "seconds in all", "seconds of steps"], costs)]
+    header = ["all weeks together", "pairs seen", "seconds", "seconds of CPU", "seconds of steps"]
+    text += [table(header, costs)]
     for view in ("all", "anchor"):
         lines_by_way = {
             name: [r["figures"][view]["recall_at_10"] for r in rows if r["way"] == name]
@@ -237,25 +186,32 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("dataset", help="of 'tandem prepare complete-journey', weekly spans")
     parser.add_argument("preset", help="encoder preset; frozen")
-    parser.add_argument("--first", type=int, default=12, help="newest week of the first window (default: 12)")
+    parser.add_argument("--first", type=int, default=26, help="newest week of the first window (default: 26)")
     parser.add_argument("--weeks", type=int, default=8, help="weeks after it (default: 8)")
+    parser.add_argument("--work", default="work/incremental", help="what is done is kept there")
+    parser.add_argument(
+        "--minutes", type=float, default=float("inf"), help="begin no further run after these"
+    )
     parser.add_argument("--out", default="benchmarks/results/incremental.json")
     options = parser.parse_args()
-    preset = EncoderSettings(preset=options.preset)
-    data = DataSettings(dataset=options.dataset, window_spans=options.first, history_spans=52)
-    tokenizer = load_tokenizer(options.preset, FEATURES.item_tokens)
-    journey = Journey(options.dataset, load_encoder(preset, "float32"), tokenizer, data)
-    rows = run(journey, preset, options.first, options.weeks)
-    result = {
+    until = time.monotonic() + 60 * options.minutes
+    preset, work = EncoderSettings(preset=options.preset), Path(options.work)
+    data = DataSettings(dataset=options.dataset)
+    settings = {
         "command": f"python -m benchmarks.incremental DATASET PRESET --first {options.first} --weeks {options.weeks}",
         "model": MODEL.model_dump(mode="json"),
         "training": TRAINING.model_dump(mode="json"),
         "data": data.model_dump(mode="json", exclude={"dataset"}),
-        "summary": summary(rows),
-        "weeks": rows,
     }
-    Path(options.out).parent.mkdir(parents=True, exist_ok=True)
-    Path(options.out).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    _same_settings(work, settings)
+    journey = Journey(options.dataset, load_tokenizer(options.preset, FEATURES.item_tokens), data)
+    spans = range(options.first, options.first + options.weeks + 1)
+    rows = run(journey, data, load_encoder(preset, "float32"), work, spans, until)
+    if rows is None:
+        print(f"not done yet; the same command goes on from {work}")
+        return 75  # EX_TEMPFAIL
+    result = settings | {"summary": summary(rows), "weeks": rows}
+    _write_json(Path(options.out), result)
     write_section("incremental", report(result))
     return 0
 

@@ -22,22 +22,26 @@ _STRETCH = 50  # steps between two reports
 _SOME_TEXTS = 4096  # enough for the directions in which texts differ
 
 
-def prepare_model(model: TwoTower, batches: Batches, catalogue: Catalogue, negatives: int) -> None:
-    """Gives a new model its catalogue, and projections that keep most of what the encoder says of its texts.
+def prepare_model(
+    model: TwoTower, batches: Batches, catalogue: Catalogue, negatives: int, is_new: bool = True
+) -> None:
+    """Gives a model its catalogue, and a new one projections that keep most of what the encoder says of its texts.
 
     Args:
       model: as `build_model` returns it.
       batches: what it will be trained on; says how often each item is a candidate.
       catalogue: every item.
       negatives: evenly drawn candidates a step.
+      is_new: whether its weights stay as they start; not where a state is restored into it.
     """
-    texts = catalogue.text[1:] if catalogue.text is not None else _some_texts(model, catalogue)
-    # The first coordinate says what is popular (see `build_model`); texts take the others.
-    directions = principal_directions(texts, model.query_tower.dimension - 1)
-    directions = np.pad(directions, ((0, 0), (1, 0)))
-    model.query_tower.text.kernel.assign(directions)
-    model.item_tower.text.kernel.assign(directions)
-    if model.lexical is not None and catalogue.lexemes is not None:
+    if is_new:
+        texts = catalogue.text[1:] if catalogue.text is not None else _some_texts(model, catalogue)
+        # The first coordinate says what is popular (see `build_model`); texts take the others.
+        directions = principal_directions(texts, model.query_tower.dimension - 1)
+        directions = np.pad(directions, ((0, 0), (1, 0)))
+        model.query_tower.text.kernel.assign(directions)
+        model.item_tower.text.kernel.assign(directions)
+    if is_new and model.lexical is not None and catalogue.lexemes is not None:
         model.lexical.start_from(catalogue.lexemes[1:])
     made_up = model.settings.made_up_queries
     own = (1.0 - made_up) * batches.own_slots(len(catalogue.tokens))

@@ -50,6 +50,9 @@ def take_snapshot(
 def restore_snapshot(model: TwoTower, state: TrainingState) -> None:
     """Copies a state, already carried over to the model's vocabularies, into a compiled model.
 
+    An item that this run learns for the first time starts from the row of unknown items, which it has had until now,
+    and not from whatever its own row held: so no item's vector moves before the first step.
+
     Raises:
       TandemError: a variable is missing, or of another shape.
     """
@@ -70,7 +73,11 @@ def restore_snapshot(model: TwoTower, state: TrainingState) -> None:
     for name, variable in live.items():
         variable.assign(state.variables[name])
     # An item counts as seen once it was a target, in this run or any before.
-    model.item_tower.seen.assign(np.maximum(np.asarray(model.item_tower.seen), own_seen))
+    tower = model.item_tower
+    ids, seen = np.array(tower.ids), np.asarray(tower.seen)
+    ids[(own_seen > 0) & (seen == 0)] = ids[0]
+    tower.ids.assign(ids)
+    tower.seen.assign(np.maximum(seen, own_seen))
     optimizer: Any = model.optimizer
     for path, slots in _slots(optimizer).items():
         for name, slot in slots.items():

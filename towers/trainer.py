@@ -167,7 +167,7 @@ def train(job: Job) -> dict[str, Any]:
         model = build_model(
             job.features, job.model, backbone, vocabularies, precision.policy, job.training.negatives
         )
-        prepare_model(model, batches, catalogue, job.training.negatives)
+        prepare_model(model, batches, catalogue, job.training.negatives, is_new=previous is None)
         if query_texts is not None:
             model.use_query_texts(query_texts)
         if made_up is not None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from towers.state import TrainingState, carry_rows, carry_state, check_architecture, load_state, save_state
+from towers.state import TrainingState, carry_state, check_architecture, load_state, save_state
 from towers.vocabulary import Vocabulary
 from transform.errors import TandemError
 
@@ -45,26 +45,47 @@ def by_position(old, _, new):
     return rows
 
 
-def surviving_rows_are_kept(carry, old_names, new_names):
-    old_table = np.random.default_rng(1).normal(size=(len(old_names) + 1, 4)).astype(np.float32)
-    new_table = carry(old_table, vocabulary(old_names), vocabulary(new_names))
-    return all(
-        np.array_equal(new_table[new_names.index(key) + 1], old_table[old_names.index(key) + 1])
-        for key in set(old_names) & set(new_names)
-    )
+def survivors_are_kept(carry, old_names, new_names):
+    """Whether every key that stays has its row and its slots' rows, to the last bit."""
+    state = state_of(old_names, seed=1)
+    carried = carry(state, vocabulary(new_names))
+    stays = sorted(set(old_names) & set(new_names))
+    before = [old_names.index(key) + 1 for key in stays]
+    after = [new_names.index(key) + 1 for key in stays]
+    tables = [(state.variables["tower/ids"], carried.variables["tower/ids"])]
+    tables += [(value, carried.slots["tower/ids"][slot]) for slot, value in state.slots["tower/ids"].items()]
+    return all(np.array_equal(new[after], old[before]) for old, new in tables)
+
+
+def by_key(state, new):
+    return carry_state(state, {"item_id": new})
+
+
+def only_variables_by_key(state, new):
+    """The other mistake: rows follow their keys and slots stay where they were."""
+    slots = {"momentum": by_position(state.slots["tower/ids"]["momentum"], None, new)}
+    return by_key(state, new)._replace(slots={"tower/ids": slots})
 
 
 @settings(max_examples=200, deadline=None)
 @given(old=keys, new=keys, data=st.data())
-def test_every_surviving_row_follows_its_key_bit_for_bit(old, new, data):
+def test_every_surviving_row_and_slot_follows_its_key_bit_for_bit(old, new, data):
     shuffled = data.draw(st.permutations(sorted(set(old) | set(new))))  # permuted, with additions
-    assert surviving_rows_are_kept(carry_rows, old, shuffled)
-    assert surviving_rows_are_kept(carry_rows, old, new)
+    assert survivors_are_kept(by_key, old, shuffled)
+    assert survivors_are_kept(by_key, old, new)
 
 
 def test_carrying_by_position_would_not():
-    assert not surviving_rows_are_kept(by_position, ["a", "b", "c"], ["c", "a", "b"])
-    assert surviving_rows_are_kept(carry_rows, ["a", "b", "c"], ["c", "a", "b"])
+    def all_by_position(state, new):
+        moved = by_position(state.variables["tower/ids"], None, new)
+        slots = {"momentum": by_position(state.slots["tower/ids"]["momentum"], None, new)}
+        return state._replace(
+            variables=state.variables | {"tower/ids": moved}, slots=state.slots | {"tower/ids": slots}
+        )
+
+    for wrong in (all_by_position, only_variables_by_key):
+        assert not survivors_are_kept(wrong, ["a", "b", "c"], ["c", "a", "b"])
+    assert survivors_are_kept(by_key, ["a", "b", "c"], ["c", "a", "b"])
 
 
 def test_new_keys_start_from_the_row_of_unknown_keys_and_without_momentum():

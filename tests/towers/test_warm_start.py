@@ -21,6 +21,7 @@ STILL = TrainingSettings(warm_start_learning_rate=0.0, encoder_learning_rate=0.0
 BEFORE = [f"i{n}" for n in range(shop.ITEMS)]
 # Reversed, two items gone, three new ones among the others.
 AFTER = ["new0", *reversed(BEFORE[2:30]), "new1", "new2", *BEFORE[30:]]
+UNSEEN = ("i7", "i40")  # in the catalogue from the start, but targets only of the second run
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +29,9 @@ def preset(tmp_path_factory):
     return write_tiny_preset(tmp_path_factory.mktemp("warm") / "preset")
 
 
-def make(preset, keys, catalogue):
-    vocabularies = shop.vocabularies() | {
-        "item_id": Vocabulary("item_id", tuple(keys), np.full(len(keys), 3))
-    }
+def make(preset, keys, catalogue, unseen=()):
+    counts = np.array([1 if key in unseen else 3 for key in keys])
+    vocabularies = shop.vocabularies() | {"item_id": Vocabulary("item_id", tuple(keys), counts)}
     encoder = load_encoder(EncoderSettings(preset=preset, trainable="frozen"), "float32")
     model = build_model(shop.FEATURES, SETTINGS, encoder, vocabularies)
     model.use_catalogue(catalogue, expected_slots(np.ones(len(keys) + 1), 0))
@@ -55,7 +55,7 @@ def reordered(catalogue):
 @pytest.fixture(scope="module")
 def trained(preset):
     """A model after 20 steps, its state, and a batch of its requests."""
-    model, vocabularies = make(preset, BEFORE, shop.catalogue())
+    model, vocabularies = make(preset, BEFORE, shop.catalogue(), UNSEEN)
     compile_model(model, TrainingSettings(learning_rate=0.05), "float32", 20, 0)
     fit(model, shop.batches(), 20, [])
     state = take_snapshot(model, {}, vocabularies, keyed_variables(model, shop.FEATURES), 20)
@@ -107,6 +107,20 @@ def test_learning_rate_zero_changes_no_vector(preset, trained):
     np.testing.assert_allclose(queries, expected_queries[~gone], atol=1e-6)  # sums of another order
     np.testing.assert_allclose(bonus, expected_bonus[~gone], atol=1e-6)
     assert len(queries) > 3 and np.abs(bonus).max() > 0.1
+
+
+def test_an_item_learnt_for_the_first_time_starts_as_the_unknown_item_it_was(preset, trained):
+    first, state, _ = trained
+    model, vocabularies = make(preset, AFTER, reordered(shop.catalogue()))
+    compile_model(model, STILL, "float32", 3, state.step)
+    carried = carry_state(state, vocabularies)
+    restore_snapshot(model, carried)
+    rows = rows_of(AFTER, UNSEEN)
+    ids = np.asarray(model.item_tower.ids)
+    np.testing.assert_array_equal(ids[rows], ids[[0, 0]])
+    assert np.asarray(model.item_tower.seen)[rows].all()
+    # Its own row has held something else all the time, which no vector was made of.
+    assert np.abs(carried.variables[first.item_tower.ids.path][rows] - ids[0]).max(axis=1).min() > 1e-3
 
 
 def test_by_position_every_vector_would_change(preset, trained):
