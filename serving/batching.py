@@ -1,6 +1,7 @@
 """Requests that arrive together are answered in one call of the model."""
 
 import logging
+import os
 import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -30,9 +31,9 @@ class BatchingParameters(NamedTuple):
       num_batch_threads: calls at once; while all are busy, batches grow.
     """
 
-    max_batch_size: int = 16
+    max_batch_size: int = 64
     batch_timeout_micros: int = 0
-    num_batch_threads: int = 1
+    num_batch_threads: int = os.cpu_count() or 1
 
 
 class Batcher:
@@ -150,7 +151,10 @@ def _joined(requests: list[Arrays], specs: Mapping[str, Any]) -> dict[str, NDArr
             length = max(part.shape[1] for part in parts)
             filler = no_value(spec.dtype)
             parts = [
-                np.pad(part, ((0, 0), (0, length - part.shape[1])), constant_values=filler) for part in parts
+                part
+                if part.shape[1] == length
+                else np.pad(part, ((0, 0), (0, length - part.shape[1])), constant_values=filler)
+                for part in parts
             ]
         joined[name] = np.concatenate(parts)
     return joined
