@@ -55,7 +55,8 @@ def under_load(
         measure(Load(service, server.address, str(queries), rows, max(clients), 0, seconds))  # warms up
         for number in clients:
             measured = measure(Load(service, server.address, str(queries), rows, number, 0, seconds))
-            found.append({"clients": number, "rows": rows, **measured.summary()})
+            held = round(server.rss_mb())
+            found.append({"clients": number, "rows": rows, **measured.summary(), "rss_mb": held})
             print(service, found[-1], flush=True)
     return found
 
