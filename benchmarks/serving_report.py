@@ -35,7 +35,7 @@ def fastest(measured: list[dict[str, Any]], rows: int) -> float:
 
 
 def _load(result: dict[str, Any]) -> str:
-    if not {"limit", "tandem", "cached", "fastapi"} <= result.keys():
+    if not {"limit", "tandem", "fastapi"} <= result.keys():
         return ""
     best, default = result["limit"][0], next(m for m in result["limit"] if m["callers"] == 1)
     limit = best["queries_a_second"]
@@ -46,7 +46,7 @@ def _load(result: dict[str, Any]) -> str:
     ]
     rows = []
     for name, label in (("tandem", "Tandem"), ("cached", "Tandem, cached"), ("fastapi", "FastAPI stack")):
-        for m in result[name]:
+        for m in result.get(name, []):
             share = f"{m['queries_a_second'] / limit:.2f}"
             figures = (f"{m['queries_a_second']:,.0f}", f"{m['p50_ms']:,.0f}", f"{m['p99_ms']:,.0f}", share)
             rows.append((label, str(m["rows"]), str(m["clients"]), *figures, str(m["failed"])))
