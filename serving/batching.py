@@ -1,6 +1,7 @@
 """Requests that arrive together are answered in one call of the model."""
 
 import logging
+import os
 import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,6 +22,10 @@ Arrays = Mapping[str, NDArray[Any]]
 SIGNATURES = frozenset({"serving_default", "exact"})
 
 
+# A batch of so many rows is worth a call of its own: it costs little more a row than a larger one.
+_SMALL = 16
+
+
 class BatchingParameters(NamedTuple):
     """How requests are put together, under TensorFlow Serving's names.
 
@@ -30,9 +35,9 @@ class BatchingParameters(NamedTuple):
       num_batch_threads: calls at once; while all are busy, batches grow.
     """
 
-    max_batch_size: int = 16
+    max_batch_size: int = 64
     batch_timeout_micros: int = 0
-    num_batch_threads: int = 1
+    num_batch_threads: int = os.cpu_count() or 1
 
 
 class Batcher:
@@ -53,6 +58,7 @@ class Batcher:
         self._lock = threading.Lock()
         self._places = threading.Semaphore(parameters.num_batch_threads)
         self._open: dict[tuple[int, str], _Batch] = {}
+        self._rows = 0  # that wait or are being answered
 
     def run(self, bundle: "LoadedBundle", signature: str, inputs: Arrays) -> dict[str, NDArray[Any]]:
         """As `LoadedBundle.run`, which says what it raises; returns the rows of these inputs."""
@@ -69,8 +75,9 @@ class Batcher:
             return bundle.run(signature, inputs)
 
     def _join(self, key: tuple[int, str], inputs: Arrays, rows: int) -> "tuple[_Batch, int]":
-        most = self._parameters.max_batch_size
         with self._lock:
+            self._rows += rows
+            most = self._most()
             batch = self._open.get(key)
             if batch is None or batch.rows + rows > most:
                 if batch is not None:
@@ -79,9 +86,14 @@ class Batcher:
             start = batch.rows
             batch.inputs.append(inputs)
             batch.rows += rows
-            if batch.rows == most:
+            if batch.rows >= most:
                 self._close(batch)
         return batch, start
+
+    def _most(self) -> int:
+        """Rows of a batch: where there are many, half are left to be next, so that no core waits for new requests."""
+        share = self._rows // (2 * self._parameters.num_batch_threads)
+        return min(self._parameters.max_batch_size, max(_SMALL, share))
 
     def _close(self, batch: "_Batch") -> None:
         batch.full.set()
@@ -107,6 +119,7 @@ class Batcher:
         finally:
             with self._lock:
                 self._close(batch)
+                self._rows -= batch.rows
             batch.done.set()
 
 
@@ -150,7 +163,10 @@ def _joined(requests: list[Arrays], specs: Mapping[str, Any]) -> dict[str, NDArr
             length = max(part.shape[1] for part in parts)
             filler = no_value(spec.dtype)
             parts = [
-                np.pad(part, ((0, 0), (0, length - part.shape[1])), constant_values=filler) for part in parts
+                part
+                if part.shape[1] == length
+                else np.pad(part, ((0, 0), (0, length - part.shape[1])), constant_values=filler)
+                for part in parts
             ]
         joined[name] = np.concatenate(parts)
     return joined

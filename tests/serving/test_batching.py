@@ -157,6 +157,16 @@ class TestBatcher:
         assert not batcher._open  # nothing is kept, so that a replaced version can go
 
 
+def test_half_of_many_waiting_requests_are_left_for_the_next_batches() -> None:
+    batcher = Batcher(BatchingParameters(64, 0, 2))
+    one = {"query": np.array([b"red mug"], object)}
+    batches = [batcher._join((1, "exact"), one, 1)[0] for _ in range(128)]
+    sizes = [batch.rows for batch in dict.fromkeys(batches)]
+    # Of n that are there, two calls at once take n / 4 each: the fifth is closed at 85 = 64 + 21, the next at 113.
+    assert sizes == [16, 16, 16, 16, 21, 28, 15]
+    assert [batch.full.is_set() for batch in dict.fromkeys(batches)] == [True] * 6 + [False]
+
+
 def test_cache_lets_go_of_what_was_asked_longest_ago() -> None:
     def answer(size: int) -> predict_pb2.PredictResponse:
         response = predict_pb2.PredictResponse()
