@@ -94,7 +94,9 @@ def train(pairs: Pairs, preset: str, trainable: str, steps: int, parts: int) -> 
     layers = encoder.backbone.num_layers
     trained = {"all": layers, "last_layers": 2, "frozen": 0}[trainable]
     first = layers - trained
-    result["matmul"] = matmul_seconds(batches, catalogue.tokens, encoder.backbone, first, trained)
+    result["matmul"] = 0.0
+    if trained:
+        result["matmul"] = matmul_seconds(batches, catalogue.tokens, encoder.backbone, first, trained)
     return result
 
 

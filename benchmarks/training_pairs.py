@@ -1,5 +1,6 @@
 """Training pairs of a search data set, as the trainer and as sentence-transformers take them in."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -99,5 +100,10 @@ def requests_of(pairs: Pairs, preset: str) -> tuple[Requests, Catalogue, dict[st
 
 
 def _tokens(preset: str, texts: list[str]) -> Any:
-    tokenize = tf.function(load_tokenizer(preset, TOKENS), input_signature=[tf.TensorSpec([None], tf.string)])
-    return tokenize(tf.constant(texts)).numpy()
+    return _tokenize(preset)(tf.constant(texts)).numpy()
+
+
+@cache  # the tokenizer's operations are recorded once, and a second function of them finds some gone with the first
+def _tokenize(preset: str) -> Any:
+    signature = [tf.TensorSpec([None], tf.string)]
+    return tf.function(load_tokenizer(preset, TOKENS), input_signature=signature, autograph=False)

@@ -53,6 +53,7 @@ def make_server(
             ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
             ("grpc.keepalive_timeout_ms", _KEEPALIVE_ANSWER_MS),
             ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.http2.ping_timeout_ms", _KEEPALIVE_ANSWER_MS),
             ("grpc.server_handshake_timeout_ms", _KEEPALIVE_ANSWER_MS),
         ],
     )

@@ -56,6 +56,7 @@ def test_an_interrupted_measurement_is_taken_up(shop, tmp_path, monkeypatch):
     journey, data, encoder = shop
     warm = ways.WAYS[ways.WARM]
     monkeypatch.setattr(incremental, "WAYS", {ways.WARM: warm, ways.SCRATCH: ways.WAYS[ways.SCRATCH]})
+    monkeypatch.setattr(ways, "TRAINING", ways.TRAINING.model_copy(update={"batch_size": 64}))
     spans = range(2, 4)
 
     def ends_before_the_second_week(week, *rest):
