@@ -14,13 +14,12 @@ _CALL = 40
 _LONGEST = 128  # encoders cut texts; beyond that, lengths are alike
 
 
-def estimated_tokens(text: bytes) -> int:
+def estimated_tokens(text: bytes | str) -> int:
     """How many tokens a text will have, more or less: a wrong guess costs time and changes no answer."""
     if not text:
         return 1
-    pieces = (
-        1 + (len(word) - 1) // (_DIGITS if word.isdigit() else _LETTERS) for word in _WORDS.findall(text)
-    )
+    words = _WORDS.findall(text if isinstance(text, bytes) else text.encode())
+    pieces = (1 + (len(word) - 1) // (_DIGITS if word.isdigit() else _LETTERS) for word in words)
     return min(_LONGEST, _ENDS + sum(pieces))
 
 

@@ -184,7 +184,10 @@ def _compute_one_core_a_request() -> None:
     """
     import tensorflow as tf
 
-    tf.config.threading.set_intra_op_parallelism_threads(1)
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+    except RuntimeError:  # a process that has computed already
+        logger.debug("TensorFlow splits operations between cores: it has computed before it was to serve")
 
 
 def _listen(flag: str, host: str, port: int | None, tls: Tls | None) -> HttpServer | None:

@@ -32,6 +32,11 @@ def test_every_row_is_in_one_call_and_no_split_is_cheaper(lengths: list[int]) ->
     assert received == min(map(cost, every_split(lengths)))
 
 
+def test_a_text_is_as_long_whichever_way_it_came() -> None:
+    assert estimated_tokens("4-in. unbelievable café") == estimated_tokens("4-in. unbelievable café".encode())
+    assert estimated_tokens("") == estimated_tokens(b"") == 1
+
+
 def test_few_rows_share_a_call_and_many_do_not() -> None:
     # Apart: 2 * 40 + 2 * 3 + 2 * 15 = 116; together: 40 + 4 * 15 = 100.
     assert [call.tolist() for call in length_buckets(np.array([15, 3, 3, 15]))] == [[1, 2, 0, 3]]
