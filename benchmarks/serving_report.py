@@ -29,6 +29,13 @@ def show() -> None:
     write_section("serving", "\n".join(part for part in parts if part))
 
 
+def publish(name: str, result: dict[str, Any]) -> None:
+    """Prints a result, and writes its JSON and the section of docs/benchmarks.md."""
+    print(result, flush=True)
+    write_result(name, result)
+    show()
+
+
 def fastest(measured: list[dict[str, Any]], rows: int) -> float:
     """Queries a second at saturation: of the number of clients that got most."""
     return float(max(m["queries_a_second"] for m in measured if m["rows"] == rows))

@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.load_client import Load, measure
 from benchmarks.processes import tandem
 from benchmarks.serving import ROWS, batching, write_queries
-from benchmarks.serving_report import SOAK, show, write_result
+from benchmarks.serving_report import SOAK, publish
 from transform.errors import TandemError
 from transform.runtime import prepare_environment
 
@@ -61,9 +61,7 @@ def main() -> int:
         "rss_mb": rss,
         "mb_a_minute_in_the_second_half": round(slope, 2),
     }
-    print(result, flush=True)
-    write_result(SOAK, result)
-    show()
+    publish(SOAK, result)
     return 0
 
 

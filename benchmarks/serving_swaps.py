@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.load_client import Load, Measured, measure
 from benchmarks.processes import Process, tandem
 from benchmarks.serving import batching, write_queries
-from benchmarks.serving_report import SWAPS, read_result, show, write_result
+from benchmarks.serving_report import SWAPS, publish, read_result
 from serving.bundle import newest_version, read_manifest
 from serving.client import wait_until_available
 from serving.manifest import MANIFEST, write_manifest
@@ -112,9 +112,7 @@ def main() -> int:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2
     result = {"rate": round(rate, 1), "without": without, **result}
-    print(result, flush=True)
-    write_result(SWAPS, result)
-    show()
+    publish(SWAPS, result)
     return 0
 
 

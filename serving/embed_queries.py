@@ -15,13 +15,16 @@ def read_examples(directory: str, most: int) -> list[bytes]:
     import tensorflow as tf
 
     files = sorted(str(path) for path in Path(directory).iterdir() if path.is_file())
-    records = [
-        record.numpy()
-        for file in files
-        for record in tf.data.TFRecordDataset(file, "GZIP" if file.endswith(".gz") else "")
-    ]
-    step = max(1, len(records) // most)
-    return records[::step][:most]
+    kept: list[bytes] = []
+    step = number = 0
+    for file in files:
+        for record in tf.data.TFRecordDataset(file, "GZIP" if file.endswith(".gz") else ""):
+            if number % (1 << step) == 0:
+                kept.append(record.numpy())
+            if len(kept) == 2 * most:  # every second one goes, so that no more than these are held
+                kept, step = kept[::2], step + 1
+            number += 1
+    return [kept[place * len(kept) // most] for place in range(most)] if len(kept) > most else kept
 
 
 def embed_queries(towers_dir: str, directory: str, most: int) -> NDArray[np.float32] | None:

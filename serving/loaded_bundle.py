@@ -17,11 +17,10 @@ from serving.history_bonus import merge_bonus
 from serving.index import SCANN_DIR, Index, load_index
 from serving.inputs import input_specs
 from serving.item_attributes import read_attributes
-from serving.length_buckets import estimated_tokens, length_buckets
 from serving.manifest import BundleError, Manifest
 from serving.related import RELATED, RELATED_DIR, RelatedItems
 from serving.write_bundle import ITEMS
-from transform.features import HISTORY_ITEM_IDS, ITEM_ID, QUERY
+from transform.features import HISTORY_ITEM_IDS, ITEM_ID
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -156,19 +155,11 @@ class LoadedBundle:
         feed = {name: tf.constant(value, self.specs[signature][name].dtype) for name, value in inputs.items()}
         return {name: value.numpy() for name, value in self._model.signatures[signature](**feed).items()}
 
-    def _embed_queries(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
-        """Signature `embed_query`, in a call for each of the lengths that are better apart."""
-        lengths = np.array([estimated_tokens(text) for text in inputs[QUERY].tolist()])
-        calls = length_buckets(lengths)
-        made = [self._call("embed_query", {n: value[rows] for n, value in inputs.items()}) for rows in calls]
-        places = np.argsort(np.concatenate(calls))
-        return {name: np.concatenate([part[name] for part in made])[places] for name in made[0]}
-
     def _retrieve(
         self, signature: str, filtered: list[str], inputs: Arrays, changes: ChangedItems
     ) -> dict[str, NDArray[Any]]:
         """Searches, and lets the request's own history compete with the bonus that the towers give it."""
-        embedded = self._embed_queries({n: value for n, value in inputs.items() if n not in filtered})
+        embedded = self._call("embed_query", {n: v for n, v in inputs.items() if n not in filtered})
         queries, bonus = embedded["embedding"], embedded["history_bonus"]
         rows = np.full(bonus.shape, -1, np.int64)
         for request, entry in np.argwhere(bonus > 0):

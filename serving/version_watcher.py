@@ -19,7 +19,6 @@ logger = logging.getLogger("tandem.serving")
 
 # Versions that were replaced and are still reported; a refused one is never forgotten.
 _REMEMBERED = 20
-# A version that is being loaded at the end is given that long.
 
 
 class State(enum.IntEnum):

@@ -93,7 +93,8 @@ class ModelSettings(BaseModel):
         ge=0,
         lt=1,
         description="Share of training pairs that are replaced by an item drawn evenly from the catalogue and two to four"
-        " neighbouring words of its text as a query, so that search works in a shop that has no query log.",
+        " neighbouring words of its text as a query (a frozen encoder sees the whole text), so that search works in a shop"
+        " that has no query log.",
     )
 
 
