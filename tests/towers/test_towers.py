@@ -9,6 +9,7 @@ from tests.tiny_encoder import write_tiny_preset
 from tests.towers import shop
 from towers.catalogue import encode_texts
 from towers.encoder import load_encoder
+from towers.fit import prepare_model
 from towers.history import HistoryEncoder, hide_types_and_ages
 from towers.layer_rates import encoder_scales
 from towers.optimizer import RowAdam
@@ -209,3 +210,20 @@ def test_auto_precision_follows_the_hardware():
     assert choose_precision("auto", 0).policy == "float32"
     assert choose_precision("auto", 1).policy == "mixed_float16"
     assert choose_precision("mixed_bfloat16", 0).policy == "mixed_bfloat16"
+
+
+@pytest.mark.parametrize("trainable", ["frozen", "last_layers"])
+def test_projections_start_where_texts_differ_and_stay_in_a_warm_start(preset, trainable):
+    model, catalogue = shop.model(preset, trainable=trainable), shop.catalogue()
+    text = encode_texts(model.encoder, catalogue.tokens)
+    if trainable == "frozen":
+        catalogue = catalogue._replace(text=text)
+    before = np.array(model.item_tower.text.kernel)
+    prepare_model(model, shop.batches(), catalogue, 0, is_new=False)
+    np.testing.assert_array_equal(model.item_tower.text.kernel, before)
+    prepare_model(model, shop.batches(), catalogue, 0)
+    wanted = principal_directions(text[1:], model.query_tower.dimension - 1)
+    for tower in (model.query_tower, model.item_tower):
+        kernel = np.asarray(tower.text.kernel)
+        assert not kernel[:, 0].any()
+        np.testing.assert_allclose(kernel[:, 1:] @ kernel[:, 1:].T, wanted @ wanted.T, atol=1e-3)
