@@ -192,7 +192,7 @@ class Answers:
     def _compute(
         self, bundle: LoadedBundle, request: predict_pb2.PredictRequest, caller: Caller
     ) -> predict_pb2.PredictResponse:
-        asked: Any = BatchedBundle(bundle, self._batcher) if self._batcher else bundle
+        asked: Any = BatchedBundle(bundle, self._batcher, caller) if self._batcher else bundle
         with self._gate.turn(caller):
             try:
                 response = predict(asked, request, self._limits)

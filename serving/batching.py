@@ -1,15 +1,20 @@
 """Requests that arrive together are answered in one call of the model."""
 
+import collections
 import logging
 import os
 import threading
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from prometheus_client import Histogram
 
 from serving.inputs import no_value
+from serving.request_gate import Caller, check_waits
+from serving.request_inputs import RequestError
 
 if TYPE_CHECKING:
     from serving.loaded_bundle import LoadedBundle
@@ -30,8 +35,8 @@ class BatchingParameters(NamedTuple):
     """How requests are put together, under TensorFlow Serving's names.
 
     Attributes:
-      max_batch_size: rows of one call; a request with more goes alone.
-      batch_timeout_micros: how long the first one waits for others, in microseconds.
+      max_batch_size: rows of one call; a request with as many or more is computed alone.
+      batch_timeout_micros: how long the first one waits for others where there are few, in microseconds.
       num_batch_threads: calls at once; while all are busy, batches grow.
     """
 
@@ -43,117 +48,205 @@ class BatchingParameters(NamedTuple):
 class Batcher:
     """Joins the rows of requests to one version and signature; safe to share between threads.
 
-    Whoever opens a batch waits a little and for a free place to compute, closes the batch, and answers all that
-    have joined. Where that fails, each is answered alone, so that no request fails for another's fault.
+    Each of its threads is a place to compute: it takes what is due, answers all of it in one call of the model, and
+    tells those who wait. Where that call fails, each request is answered alone, so that none fails for another's
+    fault. What cannot be joined with others takes a place, too. A request whose caller waits no longer when it would
+    be computed is left out.
 
     Attributes:
       calls: batches that were answered.
       requests: those that were in them.
+      sizes: rows of a batch, a histogram.
+      waits: from a request's arrival until its batch was taken, a histogram in microseconds.
     """
 
     def __init__(self, parameters: BatchingParameters) -> None:
         self.calls = 0
         self.requests = 0
+        self.sizes = Histogram(
+            ":tensorflow:serving:batching:processed_batch_size",
+            "Rows answered in one call of the model.",
+            buckets=[2**power for power in range(12)],
+            registry=None,
+        )
+        self.waits = Histogram(
+            ":tensorflow:serving:batching_session:queuing_latency",
+            "Wall time that a request waits for its batch, in microseconds.",
+            buckets=[100 * 1.8**power for power in range(24)],
+            registry=None,
+        )
         self._parameters = parameters
-        self._lock = threading.Lock()
-        self._places = threading.Semaphore(parameters.num_batch_threads)
-        self._open: dict[tuple[int, str], _Batch] = {}
+        self._changed = threading.Condition()
+        self._waiting: dict[object, collections.deque[_Waiting]] = {}  # those of a key can be joined
         self._rows = 0  # that wait or are being answered
+        self._stopped = False
+        self._threads = [
+            threading.Thread(target=self._work, name=f"batch-{place}", daemon=True)
+            for place in range(parameters.num_batch_threads)
+        ]
 
-    def run(self, bundle: "LoadedBundle", signature: str, inputs: Arrays) -> dict[str, NDArray[Any]]:
-        """As `LoadedBundle.run`, which says what it raises; returns the rows of these inputs."""
-        rows = len(next(iter(inputs.values())))
-        if signature not in SIGNATURES or rows >= self._parameters.max_batch_size:
-            return bundle.run(signature, inputs)
-        batch, start = self._join((bundle.manifest.version, signature), inputs, rows)
-        if start == 0:
-            self._answer(batch, bundle, signature)
-        batch.done.wait()
-        if batch.outputs is not None:
-            return {name: value[start : start + rows] for name, value in batch.outputs.items()}
-        with self._places:
-            return bundle.run(signature, inputs)
+    def start(self) -> None:
+        """Begins to answer."""
+        for thread in self._threads:
+            thread.start()
 
-    def _join(self, key: tuple[int, str], inputs: Arrays, rows: int) -> "tuple[_Batch, int]":
-        with self._lock:
-            self._rows += rows
-            most = self._most()
-            batch = self._open.get(key)
-            if batch is None or batch.rows + rows > most:
-                if batch is not None:
-                    batch.full.set()
-                batch = self._open[key] = _Batch(key)
-            start = batch.rows
-            batch.inputs.append(inputs)
-            batch.rows += rows
-            if batch.rows >= most:
-                self._close(batch)
-        return batch, start
+    def stop(self) -> None:
+        """Ends its threads once nothing waits; nothing may be asked any more."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def run(
+        self, bundle: "LoadedBundle", signature: str, inputs: Arrays, caller: Caller
+    ) -> dict[str, NDArray[Any]]:
+        """As `LoadedBundle.run`, which says what else it raises; returns the rows of these inputs.
+
+        Raises:
+          RequestError: DEADLINE_EXCEEDED or CANCELLED where the caller did not wait until it was computed.
+        """
+        request = _Waiting(bundle, signature, inputs, caller)
+        alone = signature not in SIGNATURES or request.rows >= self._parameters.max_batch_size
+        self._join(object() if alone else (bundle.manifest.version, signature), request)
+        request.answered.acquire()
+        if request.error is not None:
+            raise request.error
+        return request.outputs
+
+    def _join(self, key: object, request: "_Waiting") -> None:
+        with self._changed:
+            self._rows += request.rows
+            self._waiting.setdefault(key, collections.deque()).append(request)
+            self._changed.notify()
+
+    def _work(self) -> None:
+        while batch := self._take():
+            self._answer(batch)
+            del batch  # a replaced version must not stay for a thread that waits
+
+    def _take(self) -> "list[_Waiting]":
+        """Waits until a batch is due; none once there will be no more."""
+        with self._changed:
+            while True:
+                soonest = None
+                for key in list(self._waiting):
+                    seconds = self._seconds_left(key)
+                    if seconds <= 0:
+                        return self._pop(key)
+                    soonest = seconds if soonest is None else min(soonest, seconds)
+                if self._stopped and soonest is None:
+                    return []
+                self._changed.wait(soonest)
+
+    def _seconds_left(self, key: object) -> float:
+        """How long what waits under a key may go on waiting for more."""
+        waiting = self._waiting[key]
+        if not isinstance(key, tuple) or sum(request.rows for request in waiting) >= self._most():
+            return 0.0
+        return waiting[0].since + self._parameters.batch_timeout_micros / 1e6 - time.perf_counter()
+
+    def _pop(self, key: object) -> "list[_Waiting]":
+        """The next batch of a key; the rest of the key comes after the other keys."""
+        waiting, most, now = self._waiting.pop(key), self._most(), time.perf_counter()
+        batch, rows = [waiting.popleft()], 0
+        rows = batch[0].rows
+        while waiting and rows + waiting[0].rows <= most:
+            rows += waiting[0].rows
+            batch.append(waiting.popleft())
+        if waiting:
+            self._waiting[key] = waiting
+            self._changed.notify()
+        for request in batch:
+            self.waits.observe((now - request.since) * 1e6)
+        return batch
 
     def _most(self) -> int:
-        """Rows of a batch: where there are many, half are left to be next, so that no core waits for new requests."""
-        share = self._rows // (2 * self._parameters.num_batch_threads)
+        """Rows of a batch: no more than its share of what is there, so that every place has work."""
+        share = -(-self._rows // self._parameters.num_batch_threads)
         return min(self._parameters.max_batch_size, max(_SMALL, share))
 
-    def _close(self, batch: "_Batch") -> None:
-        batch.full.set()
-        if self._open.get(batch.key) is batch:
-            del self._open[batch.key]
-
-    def _answer(self, batch: "_Batch", bundle: "LoadedBundle", signature: str) -> None:
+    def _answer(self, batch: "list[_Waiting]") -> None:
+        rows = sum(request.rows for request in batch)
         try:
-            batch.full.wait(self._parameters.batch_timeout_micros / 1e6)
-            with self._places:
-                with self._lock:
-                    self._close(batch)
-                    self.calls += 1
-                    self.requests += len(batch.inputs)
-                specs = {**bundle.specs[signature], **bundle.filters.specs}
-                batch.outputs = bundle.run(signature, _joined(batch.inputs, specs))
-        except Exception:
-            if len(batch.inputs) == 1:
-                raise
-            logger.warning(
-                "a batch of %d requests failed, each is answered alone", len(batch.inputs), exc_info=True
-            )
+            wanted = [request for request in batch if request.is_wanted()]
+            if wanted:
+                self._compute(wanted)
         finally:
-            with self._lock:
-                self._close(batch)
-                self._rows -= batch.rows
-            batch.done.set()
+            with self._changed:
+                self._rows -= rows
+            for request in batch:
+                request.answered.release()
+
+    def _compute(self, batch: "list[_Waiting]") -> None:
+        with self._changed:
+            self.calls += 1
+            self.requests += len(batch)
+        self.sizes.observe(sum(request.rows for request in batch))
+        bundle, signature = batch[0].bundle, batch[0].signature
+        try:
+            if len(batch) == 1:
+                batch[0].outputs = bundle.run(signature, batch[0].inputs)
+                return
+            specs = {**bundle.specs[signature], **bundle.filters.specs}
+            outputs = bundle.run(signature, _joined([request.inputs for request in batch], specs))
+        except Exception as error:
+            if len(batch) == 1:
+                batch[0].error = error
+                return
+            logger.warning("a batch of %d requests failed, each is answered alone", len(batch), exc_info=True)
+            for request in batch:
+                self._compute([request])
+            return
+        start = 0
+        for request in batch:
+            end = start + request.rows
+            request.outputs = {name: value[start:end] for name, value in outputs.items()}
+            start = end
 
 
 class BatchedBundle:
-    """A bundle whose `run` joins batches; the rest is the bundle's own."""
+    """A bundle whose `run` joins batches for one caller; the rest is the bundle's own."""
 
-    def __init__(self, bundle: "LoadedBundle", batcher: Batcher) -> None:
+    def __init__(self, bundle: "LoadedBundle", batcher: Batcher, caller: Caller) -> None:
         self._bundle = bundle
         self._batcher = batcher
+        self._caller = caller
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._bundle, name)
 
     def run(self, signature: str, inputs: Arrays) -> dict[str, NDArray[Any]]:
-        """As `LoadedBundle.run`."""
-        return self._batcher.run(self._bundle, signature, inputs)
+        """As `Batcher.run`."""
+        return self._batcher.run(self._bundle, signature, inputs, self._caller)
 
 
-class _Batch:
-    """Requests that are answered together; `inputs` and `rows` belong to the batcher's lock."""
+class _Waiting:
+    """A request that waits for its answer, which is there when `answered` can be acquired."""
 
-    def __init__(self, key: tuple[int, str]) -> None:
-        self.key = key
-        self.inputs: list[Arrays] = []
-        self.rows = 0
-        self.full = threading.Event()
-        self.done = threading.Event()
-        self.outputs: dict[str, NDArray[Any]] | None = None
+    def __init__(self, bundle: "LoadedBundle", signature: str, inputs: Arrays, caller: Caller) -> None:
+        self.bundle = bundle
+        self.signature = signature
+        self.inputs = inputs
+        self.caller = caller
+        self.rows = len(next(iter(inputs.values())))
+        self.since = time.perf_counter()
+        self.outputs: dict[str, NDArray[Any]] = {}
+        self.error: Exception | None = None
+        self.answered = threading.Lock()  # cheaper than an event, of which there would be one a request
+        self.answered.acquire()
+
+    def is_wanted(self) -> bool:
+        """Whether the caller still waits; where not, `error` says so."""
+        try:
+            check_waits(self.caller)
+        except RequestError as error:
+            self.error = error
+        return self.error is None
 
 
 def _joined(requests: list[Arrays], specs: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
     """All rows, one below the other; shorter histories and lists are filled up with "no entry"."""
-    if len(requests) == 1:
-        return dict(requests[0])
     joined = {}
     for name, spec in specs.items():
         if not any(name in request for request in requests):

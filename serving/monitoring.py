@@ -57,6 +57,9 @@ class Monitoring:
             registry=self.registry,
         )
         self.registry.register(self)
+        if batcher:
+            self.registry.register(batcher.sizes)
+            self.registry.register(batcher.waits)
 
     def observe(self, observed: Observed) -> None:
         """Counts a call by status; the latency of those that were answered."""

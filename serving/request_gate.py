@@ -56,7 +56,7 @@ class RequestGate:
         try:
             self._wait(caller)
             try:
-                _check_waits(caller)
+                check_waits(caller)
                 yield
             finally:
                 self._turns.release()
@@ -65,14 +65,19 @@ class RequestGate:
                 self.in_flight -= 1
 
     def _wait(self, caller: Caller) -> None:
-        _check_waits(caller)
+        check_waits(caller)
         remaining = caller.time_remaining()
         timeout = None if remaining is None else min(max(remaining, 0.0), threading.TIMEOUT_MAX)
         if not self._turns.acquire(timeout=timeout):
             raise _late()
 
 
-def _check_waits(caller: Caller) -> None:
+def check_waits(caller: Caller) -> None:
+    """Lets a caller pass who still waits.
+
+    Raises:
+      RequestError: DEADLINE_EXCEEDED or CANCELLED.
+    """
     remaining = caller.time_remaining()
     if remaining is not None and remaining <= 0:
         raise _late()

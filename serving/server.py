@@ -20,12 +20,14 @@ from serving.grpc_access import GrpcAccess
 from serving.grpc_server import add_services, make_server, report_health
 from serving.http_server import HttpServer
 from serving.live_catalogue import LiveCatalogue
+from serving.loaded_bundle import LoadedBundle
 from serving.model_config import ServedModel, read_model_config
 from serving.monitoring import Monitoring, metrics_handler
 from serving.observed import Observed, Observer
 from serving.prediction_log import PredictionLogger
 from serving.ready_bundle import load_and_warm_up
 from serving.request_gate import RequestGate
+from serving.request_inputs import Limits
 from serving.request_log import RequestLog
 from serving.server_options import ServerOptions
 from serving.settings import MODEL_NAME
@@ -39,7 +41,10 @@ logger = logging.getLogger("tandem.serving")
 # Requests in flight get this long to finish after SIGTERM.
 _DRAIN_SECONDS = 10.0
 # A request takes the interpreter lock a dozen times, and each time waits that long for a version that is being loaded.
+# Else it stays as Python has it: threads that wait for the lock wake up as often, which many at once make dear.
 _SWITCH_SECONDS = 0.0005
+# Objects that come into being, less those that go, between two looks for cycles: more than the requests in flight have.
+_GC_THRESHOLD = 50_000
 
 
 class RetrievalServer:
@@ -69,12 +74,13 @@ class RetrievalServer:
         cache = AnswerCache(options.cache_mb << 20) if options.cache_mb else None
         # Requests that wait to be batched do not compute: the batcher says how many calls there are at once.
         workers = options.max_in_flight if batcher else options.workers
+        self._batcher = batcher
         self._gate = gate = RequestGate(options.max_in_flight, workers)
         log = CatalogueLog(options.catalog_dir or f"{os.path.abspath(path)}-catalog")
         self._catalogue = catalogue = LiveCatalogue(log, options.limits)
         self._watcher = VersionWatcher(
             path,
-            lambda directory: catalogue.attach(load_and_warm_up(directory, options.limits)),
+            lambda directory: catalogue.attach(_load(directory, options.limits)),
             options.poll_seconds,
             model.choice,
         )
@@ -123,6 +129,8 @@ class RetrievalServer:
             self._rest.start(self._rest_handler)
         if self._metrics:
             self._metrics.start(metrics_handler(self._monitoring.registry))
+        if self._batcher:
+            self._batcher.start()
         self._catalogue.start()
         self._watcher.start()
 
@@ -136,6 +144,8 @@ class RetrievalServer:
             if http:
                 http.stop(drain_seconds)
         stopping.wait()
+        if self._batcher:
+            self._batcher.stop()
         if self._prediction_log:
             self._prediction_log.stop()
 
@@ -164,7 +174,7 @@ def serve(options: ServerOptions) -> None:
     """
     _log_to_stderr()
     _compute_one_core_a_request()
-    sys.setswitchinterval(_SWITCH_SECONDS)
+    gc.set_threshold(_GC_THRESHOLD)
     stopping = threading.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: stopping.set())
@@ -175,6 +185,16 @@ def serve(options: ServerOptions) -> None:
     logger.info("stopping: requests in flight finish")
     server.stop()
     logger.info("stopped")
+
+
+def _load(directory: Path, limits: Limits) -> LoadedBundle:
+    """Loads a version while others answer, which it must not hold up."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    try:
+        return load_and_warm_up(directory, limits)
+    finally:
+        sys.setswitchinterval(before)
 
 
 def _compute_one_core_a_request() -> None:

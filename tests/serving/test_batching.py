@@ -1,22 +1,26 @@
 """Requests that arrive together are answered in one call, and questions asked before from the cache."""
 
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
+from prometheus_client import CollectorRegistry
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from serving import server as servers
-from serving.answer_cache import AnswerCache
-from serving.batching import Batcher, BatchingParameters
+from serving.batching import Batcher, BatchingParameters, _Waiting
 from serving.batching_file import read_batching_parameters
 from serving.bundle import publish
 from serving.client import wait_until_available
 from serving.loaded_bundle import load_bundle
+from serving.request_inputs import RequestError
 from serving.server_options import ServerOptions
 from tests.serving.conftest import Shop, request_of, wait_for
 from transform.errors import TandemError
@@ -121,6 +125,20 @@ def test_question_asked_before_is_answered_from_the_cache_until_the_next_version
     wait_for(lambda: batched.stub.Predict(titles, timeout=10).model_spec.version.value == 2)
 
 
+class Patient:
+    """A caller who waits for ever, until the test says otherwise."""
+
+    entrypoint = "GRPC"
+    seconds: float | None = None
+    active = True
+
+    def time_remaining(self) -> float | None:
+        return self.seconds
+
+    def is_active(self) -> bool:
+        return self.active
+
+
 class TestBatcher:
     """What is put together, and what is not."""
 
@@ -137,60 +155,107 @@ class TestBatcher:
                 filled[name] = np.full((rows, 0)[: spec.shape.rank], empty, spec.dtype.as_numpy_dtype)
         return filled
 
-    def test_full_batches_other_signatures_and_large_requests_do_not_wait(self, bundle) -> None:
-        batcher = Batcher(BatchingParameters(4, 60_000_000, 1))  # a minute: whoever waits, waits in vain
-        alone = batcher.run(bundle, "exact", self.inputs(bundle, 5))
+    @pytest.fixture
+    def batcher(self) -> Iterator[Batcher]:
+        """A minute to wait for four rows, in one place: whoever waits, waits in vain."""
+        batcher = Batcher(BatchingParameters(4, 60_000_000, 1))
+        batcher.start()
+        yield batcher
+        batcher.stop()
+
+    def test_full_batches_other_signatures_and_large_requests_do_not_wait(self, bundle, batcher) -> None:
+        alone = batcher.run(bundle, "exact", self.inputs(bundle, 5), Patient())
         assert alone["item_ids"].shape == (5, 20)
-        batcher.run(bundle, "items", {"item_ids": np.array([b"sku-0"], object)})
-        assert batcher.calls == 0
+        batcher.run(bundle, "items", {"item_ids": np.array([b"sku-0"], object)}, Patient())
+        assert (batcher.calls, batcher.requests) == (2, 2)
+
+        def ask(rows: int) -> int:
+            return len(batcher.run(bundle, "exact", self.inputs(bundle, rows), Patient())["item_ids"])
+
         with ThreadPoolExecutor(3) as pool:
-            rows = list(pool.map(lambda n: batcher.run(bundle, "exact", self.inputs(bundle, n)), (2, 1, 1)))
-        assert sorted(len(answer["item_ids"]) for answer in rows) == [1, 1, 2]
+            assert list(pool.map(ask, (2, 1, 1))) == [2, 1, 1]
         # 3 rows do not fit beside 2: the first batch is closed for them, and the last row fills the second.
         with ThreadPoolExecutor(3) as pool:
-            answers = [pool.submit(batcher.run, bundle, "exact", self.inputs(bundle, 2))]
-            wait_for(lambda: batcher._open)
-            answers.append(pool.submit(batcher.run, bundle, "exact", self.inputs(bundle, 3)))
-            answers[0].result(30)
-            answers.append(pool.submit(batcher.run, bundle, "exact", self.inputs(bundle, 1)))
-            assert [len(answer.result(30)["item_ids"]) for answer in answers] == [2, 3, 1]
-        assert not batcher._open  # nothing is kept, so that a replaced version can go
+            answers = [pool.submit(ask, 2)]
+            wait_for(lambda: batcher._waiting)
+            answers.append(pool.submit(ask, 3))
+            assert answers[0].result(30) == 2
+            answers.append(pool.submit(ask, 1))
+            assert [answer.result(30) for answer in answers] == [2, 3, 1]
+        assert (batcher.calls, batcher.requests) == (5, 8)
+        assert (
+            not batcher._waiting and not batcher._rows
+        )  # nothing is kept, so that a replaced version can go
+
+    def test_large_requests_take_a_place_like_batches(self, bundle, batcher, monkeypatch) -> None:
+        free, computing = threading.Event(), []
+        run = bundle.run
+
+        def slow(signature, inputs):
+            computing.append(len(inputs["query"]))
+            assert free.wait(30)
+            return run(signature, inputs)
+
+        monkeypatch.setattr(bundle, "run", slow)
+        with ThreadPoolExecutor(2) as pool:
+            inputs = [self.inputs(bundle, rows) for rows in (5, 6)]
+            answers = [pool.submit(batcher.run, bundle, "exact", asked, Patient()) for asked in inputs]
+            wait_for(lambda: computing and batcher._waiting)
+            assert len(computing) == 1  # there is one place
+            free.set()
+            assert [len(answer.result(30)["item_ids"]) for answer in answers] == [5, 6]
+
+    def test_what_nobody_waits_for_any_more_is_not_computed(self, bundle, batcher, monkeypatch) -> None:
+        computed = []
+        run = bundle.run
+        monkeypatch.setattr(bundle, "run", lambda s, i: computed.append(len(i["query"])) or run(s, i))
+        late, gone = Patient(), Patient()
+
+        def ask(caller: Patient) -> dict[str, np.ndarray] | RequestError:
+            try:
+                return batcher.run(bundle, "exact", self.inputs(bundle, 1), caller)
+            except RequestError as error:
+                return error
+
+        with ThreadPoolExecutor(4) as pool:
+            waiting = [pool.submit(ask, caller) for caller in (late, Patient(), gone)]
+            wait_for(lambda: batcher._rows == 3)
+            late.seconds, gone.active = 0.0, False
+            whole = ask(Patient())  # the fourth row fills the batch
+            assert [w.result(30).status for w in (waiting[0], waiting[2])] == [
+                "DEADLINE_EXCEEDED",
+                "CANCELLED",
+            ]
+            np.testing.assert_array_equal(waiting[1].result(30)["item_ids"], whole["item_ids"])
+        assert computed == [2]  # rows: those of the two who waited
+
+    def test_sizes_and_waits_are_told(self, bundle, batcher) -> None:
+        for rows in (5, 6):
+            batcher.run(bundle, "exact", self.inputs(bundle, rows), Patient())
+        registry = CollectorRegistry()
+        registry.register(batcher.sizes)
+        registry.register(batcher.waits)
+
+        def of(name: str, labels: dict[str, str] | None = None) -> float | None:
+            return registry.get_sample_value(f":tensorflow:serving:{name}", labels)
+
+        assert of("batching:processed_batch_size_sum") == 11
+        assert of("batching:processed_batch_size_bucket", {"le": "4.0"}) == 0
+        assert of("batching:processed_batch_size_bucket", {"le": "8.0"}) == 2
+        assert of("batching_session:queuing_latency_count") == 2
+        assert 0 < of("batching_session:queuing_latency_sum") < 60e6
 
 
-def test_half_of_many_waiting_requests_are_left_for_the_next_batches() -> None:
-    batcher = Batcher(BatchingParameters(64, 0, 2))
-    one = {"query": np.array([b"red mug"], object)}
-    batches = [batcher._join((1, "exact"), one, 1)[0] for _ in range(128)]
-    sizes = [batch.rows for batch in dict.fromkeys(batches)]
-    # Of n that are there, two calls at once take n / 4 each: the fifth is closed at 85 = 64 + 21, the next at 113.
-    assert sizes == [16, 16, 16, 16, 21, 28, 15]
-    assert [batch.full.is_set() for batch in dict.fromkeys(batches)] == [True] * 6 + [False]
-
-
-def test_cache_lets_go_of_what_was_asked_longest_ago() -> None:
-    def answer(size: int) -> predict_pb2.PredictResponse:
-        response = predict_pb2.PredictResponse()
-        response.outputs["titles"].string_val.append(b"x" * size)
-        return response
-
-    def ask(item: str) -> predict_pb2.PredictResponse | None:
-        key, found = cache.get(1, 0, request_of("items", item_ids=[item]))
-        if found is None:
-            cache.put(key, answer(400))
-        return found
-
-    cache = AnswerCache(1_000)  # room for two of these
-    assert [ask(item) for item in ("a", "b")] == [None, None]
-    assert ask("a") == answer(400)
-    assert ask("c") is None  # which drives out b
-    assert ask("a") and ask("c")
-    assert ask("b") is None
-    assert cache.get(2, 0, request_of("items", item_ids=["a"]))[1] is None  # another version, another answer
-    assert cache.get(1, 1, request_of("items", item_ids=["a"]))[1] is None  # and another catalogue
-    key, _ = cache.get(1, 0, request_of("items", item_ids=["large"]))
-    cache.put(key, answer(2_000))
-    assert cache.get(1, 0, request_of("items", item_ids=["large"]))[1] is None
-    assert ask("b")  # and what was there is still there
+def test_each_of_two_places_takes_half_of_what_is_there() -> None:
+    batcher = Batcher(BatchingParameters(64, 0, 2))  # does not begin: the test takes what is due
+    bundle: Any = SimpleNamespace(manifest=SimpleNamespace(version=1))
+    for _ in range(80):
+        batcher._join((1, "exact"), _Waiting(bundle, "exact", {"query": np.array([b"red mug"])}, Patient()))
+    # Half of 80, twice: rows that are being answered count, since who asked for them asks again.
+    assert [len(batcher._take()) for _ in range(2)] == [40, 40]
+    for _ in range(200):
+        batcher._join((1, "exact"), _Waiting(bundle, "exact", {"query": np.array([b"red mug"])}, Patient()))
+    assert [len(batcher._take()) for _ in range(4)] == [64, 64, 64, 8]
 
 
 def test_batching_parameters_are_read_in_tensorflow_servings_format(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import yaml
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
+from serving.batching import BatchingParameters
 from serving.batching_file import read_batching_parameters
 from serving.model_config import read_model_config
 
@@ -26,7 +27,7 @@ def test_both_servers_read_the_configuration(manifest: str, tmp_path: Path) -> N
     write_files(manifest, tmp_path)
     served = read_model_config(str(tmp_path / "models.config"))
     assert (served.name, served.base_path) == ("retrieval", "/models/retrieval")
-    assert read_batching_parameters(str(tmp_path / "batching.config")).max_batch_size == 16
+    assert read_batching_parameters(str(tmp_path / "batching.config")) == BatchingParameters(64, 0, 2)
     text = (tmp_path / "models.config").read_text()
     stock = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
     assert stock.model_config_list.config[0].model_platform == "tensorflow"

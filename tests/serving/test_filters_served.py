@@ -5,6 +5,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -41,7 +42,9 @@ class TestTogether:
     @pytest.mark.parametrize("signature", ["", "exact"])
     def test_each_keeps_its_own_filter(self, shop: Shop, signature: str) -> None:
         batcher = Batcher(BatchingParameters(4, 20_000_000, 1))
-        batched: Any = BatchedBundle(load_bundle(shop.bundle_dir), batcher)
+        batcher.start()
+        caller = SimpleNamespace(entrypoint="GRPC", time_remaining=lambda: None, is_active=lambda: True)
+        batched: Any = BatchedBundle(load_bundle(shop.bundle_dir), batcher, caller)
 
         def ask(request: Any) -> Any:
             request.model_spec.signature_name = signature
@@ -49,6 +52,7 @@ class TestTogether:
 
         with ThreadPoolExecutor(4) as pool:
             answers = list(pool.map(ask, self.requests()))
+        batcher.stop()
         assert (batcher.calls, batcher.requests) == (1, 4)
         for filters, answer in zip(self.ASKED, answers, strict=True):
             query = {"query": ["red mug"], "history_item_ids": HISTORY, "history_event_types": LOVED}
