@@ -47,6 +47,11 @@ class Process:
         """Memory that it holds, in MiB."""
         return float(psutil.Process(self._process.pid).memory_info().rss) / 2**20
 
+    def kill(self) -> None:
+        """Ends it at once, as a machine that fails does."""
+        self._process.kill()
+        self._process.wait()
+
     def __enter__(self) -> "Process":
         return self
 

@@ -5,8 +5,8 @@ import os
 import shutil
 import sys
 import tempfile
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,12 @@ def swap(server: Process, staged: Path, push_dir: Path) -> tuple[float, float]:
 
 
 def under_swaps(server: Process, load: Load, swaps: list[Path], push_dir: Path) -> dict[str, Any]:
-    """Swaps one version after another while the load goes on; `load` must last longer."""
+    """Swaps one version after another while the load goes on, as often as that takes.
+
+    Raises:
+      TandemError: a version did not take over.
+      OSError: one could not be put into the push directory, or taken out.
+    """
     windows: list[tuple[float, float]] = []
     rss = [server.rss_mb()]
 
@@ -58,12 +63,12 @@ def under_swaps(server: Process, load: Load, swaps: list[Path], push_dir: Path) 
             windows.append(swap(server, staged, push_dir))
             rss.append(server.rss_mb())
 
-    thread = threading.Thread(target=swap_all)
-    thread.start()
     parts = []
-    while thread.is_alive():
-        parts.append(measure(load))
-    thread.join()
+    with ThreadPoolExecutor(1) as pool:
+        swapping = pool.submit(swap_all)
+        while not swapping.done():
+            parts.append(measure(load))
+        swapping.result()
     whole = Measured(*(np.concatenate([part[n] for part in parts]) for n in range(3)), load.rows)
     during = np.zeros(len(whole.started), bool)
     for begin, end in windows:
