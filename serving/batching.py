@@ -14,7 +14,6 @@ from prometheus_client import Histogram
 
 from serving.inputs import no_value
 from serving.request_gate import Caller, check_waits
-from serving.request_inputs import RequestError
 
 if TYPE_CHECKING:
     from serving.loaded_bundle import LoadedBundle
@@ -29,6 +28,8 @@ SIGNATURES = frozenset({"serving_default", "exact"})
 
 # A batch of so many rows is worth a call of its own: it costs little more a row than a larger one.
 _SMALL = 16
+# How long a stop waits for a call of the model, in seconds.
+_STOP_SECONDS = 10.0
 
 
 class BatchingParameters(NamedTuple):
@@ -91,12 +92,12 @@ class Batcher:
             thread.start()
 
     def stop(self) -> None:
-        """Ends its threads once nothing waits; nothing may be asked any more."""
+        """Ends its threads; returns when what waits is answered, or after a while. Nothing may be asked any more."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
         for thread in self._threads:
-            thread.join()
+            thread.join(_STOP_SECONDS)
 
     def run(
         self, bundle: "LoadedBundle", signature: str, inputs: Arrays, caller: Caller
@@ -142,14 +143,16 @@ class Batcher:
     def _seconds_left(self, key: object) -> float:
         """How long what waits under a key may go on waiting for more."""
         waiting = self._waiting[key]
-        if not isinstance(key, tuple) or sum(request.rows for request in waiting) >= self._most():
+        if self._stopped or not isinstance(key, tuple):
+            return 0.0
+        if sum(request.rows for request in waiting) >= self._most():
             return 0.0
         return waiting[0].since + self._parameters.batch_timeout_micros / 1e6 - time.perf_counter()
 
     def _pop(self, key: object) -> "list[_Waiting]":
         """The next batch of a key; the rest of the key comes after the other keys."""
         waiting, most, now = self._waiting.pop(key), self._most(), time.perf_counter()
-        batch, rows = [waiting.popleft()], 0
+        batch = [waiting.popleft()]
         rows = batch[0].rows
         while waiting and rows + waiting[0].rows <= most:
             rows += waiting[0].rows
@@ -240,7 +243,7 @@ class _Waiting:
         """Whether the caller still waits; where not, `error` says so."""
         try:
             check_waits(self.caller)
-        except RequestError as error:
+        except Exception as error:  # a RequestError, or a connection that went while it was looked at
             self.error = error
         return self.error is None
 

@@ -38,7 +38,7 @@ def no_value(dtype: Any) -> Any:
     import tensorflow as tf
 
     if dtype == tf.string:
-        return ""
+        return b""
     if dtype == tf.float32:
         return float("nan")
     if dtype == tf.bool:

@@ -58,6 +58,28 @@ class TestTogether:
             query = {"query": ["red mug"], "history_item_ids": HISTORY, "history_event_types": LOVED}
             assert answered(answer) == expected(shop, filters, **query)
 
+    def test_histories_of_other_lengths_exclude_no_other_items(self, shop: Shop) -> None:
+        batcher = Batcher(BatchingParameters(3, 20_000_000, 1))
+        batcher.start()
+        caller = SimpleNamespace(entrypoint="GRPC", time_remaining=lambda: None, is_active=lambda: True)
+        batched: Any = BatchedBundle(load_bundle(shop.bundle_dir), batcher, caller)
+        histories: list[dict[str, Any]] = [
+            {"history_item_ids": [["sku-1", "sku-2", "sku-3"]]},
+            {"history_ages": [[1.0]]},  # of no item
+            {},
+        ]
+        without = [request_of(query=["red mug"], **given) for given in histories]
+        requests = [request_of(query=["red mug"], exclude_history=[True], **given) for given in histories]
+        with ThreadPoolExecutor(3) as pool:
+            answers = list(pool.map(lambda request: predict(batched, request, Limits()), requests))
+        batcher.stop()
+        assert (batcher.calls, batcher.requests) == (1, 3)
+        assert not set(answered(answers[0])["ids"]) & {"sku-1", "sku-2", "sku-3"}
+        bundle = load_bundle(shop.bundle_dir)
+        for place in (1, 2):
+            alone = answered(predict(bundle, without[place], Limits()))
+            assert answered(answers[place])["ids"] == alone["ids"]
+
     def test_rows_of_one_request_have_filters_of_their_own(self, shop: Shop, stub) -> None:
         answer = stub.Predict(
             request_of(
