@@ -118,6 +118,18 @@ class TrainingSettings(BaseModel):
         ge=0,
         description="Items drawn evenly from the catalogue as further negatives of a step, over all replicas.",
     )
+    hard_negatives: int = Field(
+        default=0,
+        ge=0,
+        description="Items that each pair has as negatives of its own: those that rank next below the pair's item, found once a"
+        " run in the whole catalogue, by a warm start from the last push, by a first run halfway; for 50,000 pairs at most.",
+    )
+    hard_negative_margin: float = Field(
+        default=1.0,
+        ge=0,
+        description="How far below the pair's own item they score at least, score divided by temperature; what scores"
+        " higher may be wanted, too. 1: their odds are at most 1/e of its.",
+    )
     steps: int = Field(default=1000, ge=0, description="Steps of a first run (no previous push), in batches.")
     warm_start_steps: int = Field(
         default=300, ge=0, description="Steps of a run that starts from a previous push, in batches."

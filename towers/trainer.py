@@ -22,9 +22,11 @@ from towers.examples import read_catalogue, read_requests
 from towers.export import export_towers
 from towers.fit import compile_model, count_steps, fit, prepare_model
 from towers.made_up import make_up_queries
+from towers.mining import mine_hard_negatives, mine_once, mining_step
 from towers.precision import choose_precision, make_strategy
 from towers.progress import Progress
 from towers.query_texts import encode_queries, index_queries
+from towers.serving_copy import ServingCopy
 from towers.settings import EncoderSettings, ModelSettings, TrainingSettings
 from towers.snapshot import restore_snapshot, take_snapshot
 from towers.state import TrainingState, carry_state, check_architecture, load_state, save_state
@@ -197,14 +199,28 @@ def train(job: Job) -> dict[str, Any]:
     callbacks: list[Any] = [progress]
     if workers.is_chief and job.checkpoint_dir:
         callbacks.append(Checkpoints(job.checkpoint_dir, snapshot, job.checkpoint_seconds, done))
-    fit(model, batches, steps, callbacks, seed=job.training.seed, done=done)
+    copy = ServingCopy(job.features, job.encoder, job.model, vocabularies, query_texts)
+    if job.training.hard_negatives:
+        at = mining_step(steps, previous is not None)
+        if done < at:
+            fit(model, batches, at, callbacks, job.training.seed, done)
+        batches.use_hard_negatives(
+            mine_once(
+                lambda: mine_hard_negatives(copy.of(model), catalogue, requests, job.features, job.training),
+                job.checkpoint_dir,
+                done > at,
+                workers.is_chief,
+            )
+        )
+        done = max(done, at)
+    fit(model, batches, steps, callbacks, job.training.seed, done)
     if not workers.is_chief:
         wait_for_all(strategy)  # until the chief has written: should it die before, all go on together
         return {}
 
     save_state(job.state_dir, snapshot(steps))
     save_texts(job.state_dir, catalogue)
-    served = _without_strategy(job, vocabularies, model)
+    served = copy.of(model)
     metrics = evaluate_model(served, catalogue, read_requests(job.eval_files, job.features), job.features)
     progress.write(metrics, "eval")
     logger.info("eval: %s", ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
@@ -256,16 +272,6 @@ def _previous_state(job: Job, vocabularies: dict[str, Vocabulary]) -> TrainingSt
     wanted = describe_architecture(job.features, job.encoder, job.model)
     check_architecture(state.architecture, wanted, job.previous_state)
     return carry_state(state, vocabularies)
-
-
-def _without_strategy(job: Job, vocabularies: dict[str, Vocabulary], model: TwoTower) -> TwoTower:
-    """The same weights in a model of its own, float32 and on no strategy: what is evaluated and served."""
-    served = build_model(job.features, job.model, load_encoder(job.encoder, "float32"), vocabularies)
-    trained = {variable.path: variable for variable in model.variables}
-    for variable in served.variables:
-        if variable.path in trained and "seed_generator" not in variable.path:
-            variable.assign(np.asarray(trained[variable.path]))
-    return served
 
 
 def _settings_text(job: Job) -> str:
