@@ -139,6 +139,20 @@ class TrainingSettings(BaseModel):
         gt=0,
         description="A run stops after that many passes over its requests; more learn them by heart.",
     )
+    early_stopping: int = Field(
+        default=0,
+        ge=0,
+        description="Training ends after so many evaluations without a gain and keeps the best weights; a twentieth of the"
+        " training requests, 2,000 at most, is held out for it. 0: all steps are taken, all requests learnt.",
+    )
+    early_stopping_metric: Literal["recall_at_10", "recall_at_100", "ndcg_at_10", "mrr"] = Field(
+        default="recall_at_10", description="What has to gain; a metric that a gate looks at."
+    )
+    evaluation_steps: int = Field(
+        default=200,
+        ge=50,
+        description="Steps between two such evaluations, over the whole catalogue; rounded up to fifties.",
+    )
     learning_rate: float = Field(
         default=0.005, ge=0, description="Step size of Adam for everything but the encoder."
     )
