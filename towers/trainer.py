@@ -138,7 +138,7 @@ def train(job: Job) -> dict[str, Any]:
     progress = Progress(
         steps, start, batches.pairs_per_batch, job.log_dir if workers.is_chief else None, done
     )
-    progress.write_text("settings", f"```\n{settings_text(job)}\n```")
+    progress.write_settings(settings_text(job))
     callbacks: list[Any] = [progress]
     copy = ServingCopy(job.features, job.encoder, job.model, vocabularies, query_texts)
     stopping = None

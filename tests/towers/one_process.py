@@ -79,6 +79,7 @@ def main(devices, preset, out):
     fit(model, shop.batches(replicas=2, hard_negatives=2), STEPS, [losses])
     found["reported"] = np.array(losses.values)
     found |= {f"trained:{variable.path}": np.asarray(variable) for variable in model.trainable_variables}
+    found |= {f"norm:{path}": norm for path, norm in model.optimizer.gradient_norms().items()}
     np.savez(out, **found)
     if devices == 2:
         # A second run in the same process, with tables of other sizes, as a local pipeline has it.
