@@ -13,7 +13,7 @@ from transform.errors import TandemError
 from transform.runtime import check_environment
 
 if TYPE_CHECKING:
-    from towers.trainer import Job
+    from towers.job import Job
 
 RUN_FN = "kubeflow.training_job.run_fn"
 _JOB_FILE = "job.json"
@@ -69,7 +69,7 @@ def train_on_workers(fn_args: Any, api: Any, namespace: str, poll_seconds: float
     Raises:
       TandemError: the job could not be started, or failed; what it wrote stays for the next attempt.
     """
-    from towers.trainer import parse_job
+    from towers.job import parse_job
     from towers.worker import write_job
 
     job = parse_job(fn_args)

@@ -10,8 +10,10 @@ from tfx.utils import path_utils
 
 from pipeline.drift import drift, read_catalogue
 from pipeline.gate_report import GateReport, read_report
+from pipeline.projector import write_projector
 from pipeline.pusher import REPORT
 from serving.bundle import read_manifest
+from serving.write_bundle import ITEMS
 
 
 @component
@@ -22,7 +24,7 @@ def PushBoard(
     pushed: InputArtifact[standard_artifacts.PushedModel],
     log_dir: Parameter[str],
 ) -> None:
-    """Writes the figures of one run as scalars at the step of its newest span.
+    """Writes the figures of one run as scalars at the step of its newest span, and its items for the projector.
 
     Args:
       bundle: what CatalogIndexer wrote.
@@ -32,6 +34,7 @@ def PushBoard(
       log_dir: `<log_dir>/candidate` and `<log_dir>/previous` get event files.
     """
     import tensorflow as tf
+    from pyarrow import parquet
 
     candidate = path_utils.serving_model_path(bundle.uri)
     previous = path_utils.serving_model_dir(previous_push.uri)
@@ -47,6 +50,8 @@ def PushBoard(
         with tf.summary.create_file_writer(os.path.join(log_dir, run)).as_default(step):
             for tag, value in values.items():
                 tf.summary.scalar(tag, value)
+    items = parquet.read_table(os.path.join(candidate, ITEMS))
+    write_projector(os.path.join(log_dir, "candidate"), read_catalogue(candidate), items)
 
 
 def metrics(report: GateReport, of: str) -> dict[str, float]:

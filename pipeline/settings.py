@@ -102,6 +102,16 @@ class Settings(BaseModel):
         return gates
 
     @model_validator(mode="after")
+    def _stop_on_what_decides(self) -> "Settings":
+        wanted = self.training.early_stopping_metric
+        if self.training.early_stopping and wanted not in {gate.metric for gate in self.gates}:
+            raise ValueError(
+                f"training.early_stopping_metric is {wanted}, and no gate looks at it, expected one of"
+                f" {', '.join(sorted({gate.metric for gate in self.gates}))}: what decides on the push decides when to stop"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _leave_the_towers_something(self) -> "Settings":
         if self.features.lexical_buckets and self.model.lexical_dimension >= self.model.dimension:
             raise ValueError(

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from towers.examples import Requests, request_columns
+from towers.hard_negatives import HARD_NEGATIVES, HardNegatives
 from towers.query_texts import QUERY_TEXT
 from transform.errors import TandemError
 from transform.features import KNOWN_POSITIVES, TARGET_ITEMS, TARGET_WEIGHTS
@@ -56,6 +57,11 @@ class Batches:
         wanted = max(1, round(pairs / taken.mean()))
         self.requests_per_batch = -(-wanted // replicas) * replicas
         self.pairs_per_batch = self.requests_per_batch * float(taken.mean())
+        self._hard: HardNegatives | None = None
+
+    def use_hard_negatives(self, mined: HardNegatives) -> None:
+        """Has batches made from now on bring each pair's hard negatives; mined for the same requests."""
+        self._hard = mined
 
     def own_slots(self, item_rows: int) -> np.ndarray:
         """float64 [item_rows], mean number of pairs a batch that each item is the target of.
@@ -116,6 +122,8 @@ class Batches:
         for name in (TARGET_ITEMS, TARGET_WEIGHTS):
             values = columns[name].values
             batch[name] = np.where(there, values[np.maximum(chosen, 0)], 0).astype(values.dtype)
+        if self._hard is not None:
+            batch[HARD_NEGATIVES] = self._hard.of(chosen)
         return batch
 
     def dataset(self, start: int = 0, context: Any = None) -> tf.data.Dataset:
@@ -138,6 +146,8 @@ class Batches:
             name: tf.TensorSpec([size, None], tf.float32 if name == TARGET_WEIGHTS else tf.int32)
             for name in names
         }
+        if self._hard is not None:
+            signature[HARD_NEGATIVES] = tf.TensorSpec([size, None, self._hard.items.shape[1]], tf.int32)
         dataset = tf.data.Dataset.from_generator(
             lambda: self.stream(start, parts), output_signature=signature
         )
@@ -150,4 +160,5 @@ def query_batches(
     """Yields the query inputs of all rows in order, `size` rows at a time."""
     for start in range(0, requests.size, size):
         rows = np.arange(start, min(start + size, requests.size))
-        yield {name: requests.columns[name].padded(rows) for name in request_columns(features)}
+        names = (*request_columns(features), *({QUERY_TEXT} & set(requests.columns)))
+        yield {name: requests.columns[name].padded(rows) for name in names}

@@ -1,7 +1,5 @@
 """Full-corpus metrics of a model that is still in memory, for TensorBoard and the run's summary."""
 
-from typing import Any
-
 import numpy as np
 import tensorflow as tf
 
@@ -35,6 +33,20 @@ def evaluate_requests(
       requests: rows of split eval.
       features: declared features.
     """
+    queries, items, bonus = embed_all(model, catalogue, requests, features)
+    rows = np.flatnonzero(np.diff(requests.columns[TARGET_ITEMS].offsets))
+    targets, known = (items_of(requests, name, rows) for name in (TARGET_ITEMS, KNOWN_POSITIVES))
+    return evaluate_retrieval(queries[rows], items, targets, known, [bonus[row] for row in rows])
+
+
+def embed_all(
+    model: TwoTower, catalogue: Catalogue, requests: Requests, features: FeatureSettings
+) -> tuple[np.ndarray, np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
+    """Embeds requests and the whole catalogue.
+
+    Returns:
+      float32 [R, D]; float32 [N, D], row n - 1 of item n; and of each request distinct rows of these with their bonus.
+    """
     model.use_catalogue(catalogue, np.ones(len(catalogue.tokens), np.float32))
     embed_items = tf.function(model.embed_catalogue_items, autograph=False, reduce_retracing=True)
     embed_queries = tf.function(
@@ -54,20 +66,16 @@ def evaluate_requests(
         vectors.append(embedded.numpy())
         for history, values in zip(batch[HISTORY_ITEMS], added.numpy(), strict=True):
             bonus.append((history[values > 0] - 1, values[values > 0]))
-    queries = np.concatenate(vectors)
-    targets, known = requests.columns[TARGET_ITEMS], requests.columns[KNOWN_POSITIVES]
-    rows = np.flatnonzero(np.diff(targets.offsets))
+    return np.concatenate(vectors), items, bonus
 
-    def of(column: Any, row: int) -> np.ndarray:
-        return np.unique(column.values[column.offsets[row] : column.offsets[row + 1]]) - 1
 
-    return evaluate_retrieval(
-        queries[rows],
-        items,
-        [of(targets, row) for row in rows],
-        [of(known, row) for row in rows],
-        [bonus[row] for row in rows],
-    )
+def items_of(requests: Requests, name: str, rows: np.ndarray) -> list[np.ndarray]:
+    """Distinct items in a column of each row, by place among the items' vectors; -1 is one that is not there."""
+    column = requests.columns[name]
+    return [
+        np.unique(column.values[start:end]) - 1
+        for start, end in zip(column.offsets[rows], column.offsets[rows + 1], strict=True)
+    ]
 
 
 def _parts(catalogue: Catalogue) -> int:

@@ -38,6 +38,18 @@ class Column(NamedTuple):
         """int64 [len(rows)], how many values each of the rows has."""
         return self.offsets[rows + 1] - self.offsets[rows]
 
+    def places(self, rows: np.ndarray) -> np.ndarray:
+        """int64, where the values of the rows lie, row after row."""
+        lengths = self.lengths(rows)
+        ends = np.cumsum(lengths)
+        return np.arange(ends[-1] if len(ends) else 0) + np.repeat(
+            self.offsets[rows] - ends + lengths, lengths
+        )
+
+    def take(self, rows: np.ndarray) -> "Column":
+        """The same of some rows."""
+        return Column(self.values[self.places(rows)], np.concatenate([[0], np.cumsum(self.lengths(rows))]))
+
     def padded(self, rows: np.ndarray, width: int | None = None) -> np.ndarray:
         """Returns [len(rows), W]: the rows' first W values, 0 behind them; W is the longest row's by default."""
         lengths = self.lengths(rows)
@@ -57,6 +69,10 @@ class Requests(NamedTuple):
     def size(self) -> int:
         """Number of rows."""
         return len(self.columns[TARGET_ITEMS].offsets) - 1
+
+    def take(self, rows: np.ndarray) -> "Requests":
+        """Some rows: int [n], in that order."""
+        return Requests({name: column.take(rows) for name, column in self.columns.items()})
 
 
 def request_columns(features: FeatureSettings) -> tuple[str, ...]:

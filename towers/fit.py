@@ -81,7 +81,7 @@ def compile_model(model: TwoTower, settings: TrainingSettings, policy: str, step
 def fit(
     model: TwoTower, batches: Batches, steps: int, callbacks: list[Any], seed: int = 0, done: int = 0
 ) -> None:
-    """Trains up to so many steps on the model's strategy; callbacks hear of every fiftieth, as of Keras epochs.
+    """Trains up to so many steps on the model's strategy; callbacks hear of every fiftieth, as of Keras epochs, and may stop it.
 
     Keras' own `fit` cannot: on several machines it gives every one the same batches, and stops on ragged ones.
 
@@ -108,7 +108,7 @@ def fit(
 
     listeners = keras.callbacks.CallbackList(callbacks, model=model)
     listeners.on_train_begin()
-    while done < steps:
+    while done < steps and not model.stop_training:
         stretch = min(_STRETCH, steps - done)
         listeners.set_params({"steps": stretch})
         listeners.on_epoch_begin(done // _STRETCH)

@@ -6,17 +6,21 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
+NO_SCORE = -1e30  # of a hard negative that is none; exp of it is 0, and its gradient
+
 
 class RetrievalLoss:
     """Weighted cross-entropy of each pair's own item among the candidates.
 
-    L = sum_p w_p (-s(p, own) + log(exp s(p, own) + sum_c m(p, c) exp s(p, c) / n(c)))
+    L = sum_p w_p (-s(p, own) + log(exp s(p, own) + sum_h exp s(p, h) + sum_c m(p, c) exp s(p, c) / n(c)))
     s(p, c) = (q_p . v_c + bonus(p, c)) / temperature
 
     n(c) is how many of a step's slots hold item c on average, so the sum estimates the one over the whole catalogue
     without bias; m = 0 for items known to be positives of the same request. The correction is that of Yi et al. 2019,
     "Sampling-bias-corrected neural modeling", but for the own item, which is there for certain and not by chance: its
-    score stays as it is. (Corrected as well, it makes a frequent negative score high; a test shows it.)
+    score stays as it is. (Corrected as well, it makes a frequent negative score high; a test shows it.) So it is with a
+    pair's hard negatives h: they are there in each of its steps, so n(h) = 1, and m = 0 for what is drawn of them besides. The
+    sum still estimates that over the catalogue, its largest terms exactly.
 
     The arithmetic is that of `tfrs.tasks.Retrieval`. It clips probabilities to [1e-6, 1], so n is passed relative to
     its largest value, which shifts all logits alike and leaves a softmax as it is.
@@ -32,7 +36,9 @@ class RetrievalLoss:
         self._call = tf.autograph.to_graph(tfrs.tasks.Retrieval.call, recursive=False)
         self._function = tf.function(self._compute, autograph=False)
 
-    def _compute(self, queries: Any, candidates: Any, weights: Any, slots: Any, mask: Any, bonus: Any) -> Any:
+    def _compute(
+        self, queries: Any, candidates: Any, weights: Any, slots: Any, mask: Any, bonus: Any, hard: Any
+    ) -> Any:
         own = tf.eye(tf.shape(queries)[0], tf.shape(candidates)[0], dtype=tf.bool)
         slots = tf.where(own, 1.0, slots[tf.newaxis, :])
 
@@ -40,6 +46,10 @@ class RetrievalLoss:
         @tf.autograph.experimental.do_not_convert
         def summed_cross_entropy(y_true: Any, y_pred: Any, sample_weight: Any) -> Any:
             logits = y_pred + bonus / self._temperature
+            if hard is not None:
+                shifted = hard / self._temperature + tf.math.log(tf.reduce_max(slots))
+                logits = tf.concat([logits, shifted], 1)
+                y_true = tf.concat([y_true, tf.zeros_like(shifted)], 1)
             return tf.reduce_sum(sample_weight * tf.nn.softmax_cross_entropy_with_logits(y_true, logits))
 
         return self._call(
@@ -53,7 +63,16 @@ class RetrievalLoss:
             compute_batch_metrics=False,
         )
 
-    def __call__(self, queries: Any, candidates: Any, weights: Any, slots: Any, mask: Any, bonus: Any) -> Any:
+    def __call__(
+        self,
+        queries: Any,
+        candidates: Any,
+        weights: Any,
+        slots: Any,
+        mask: Any,
+        bonus: Any,
+        hard: Any = None,
+    ) -> Any:
         """Sums the loss over pairs.
 
         Args:
@@ -63,11 +82,13 @@ class RetrievalLoss:
           slots: float32 [C], above 0: how many of a step's candidates are this item, on average.
           mask: bool [P, C], false where the candidate is no negative of the pair; true on the diagonal.
           bonus: float32 [P, C], added to the inner products.
+          hard: float32 [P, n], scores of each pair's hard negatives, bonus included, `NO_SCORE` where there is none;
+            or None.
 
         Returns:
           float32 [].
         """
-        return self._function(queries, candidates, weights, slots, mask, bonus)
+        return self._function(queries, candidates, weights, slots, mask, bonus, hard)
 
 
 def negatives_mask(own_items: Any, candidate_items: Any, known_positives: Any, row: Any) -> Any:

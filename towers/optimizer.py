@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 
@@ -25,10 +26,15 @@ class RowAdam(keras.optimizers.Adam):
         super().__init__(learning_rate=learning_rate, **kwargs)
         self.scales = dict(scales or {})
         self._scale_of: list[float] = []
+        self._norms: list[Any] = []
 
     def build(self, var_list: list[Any]) -> None:
         """Makes the slots, and notes each variable's scale."""
         super().build(var_list)
+        self._norms = [
+            self.add_variable((), "zeros", "float32", name=f"norm_{number}")
+            for number in range(len(var_list))
+        ]
         self._scale_of = [self.scales.get(variable.path, 1.0) for variable in var_list]
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
@@ -38,7 +44,9 @@ class RowAdam(keras.optimizers.Adam):
         step = tf.cast(self.iterations + 1, variable.dtype)
         powers = self.beta_1**step, self.beta_2**step
         momentum, velocity = self._momentums[index].value, self._velocities[index].value
+        norm = self._norms[index].value
         if not isinstance(gradient, tf.IndexedSlices):
+            norm.assign(_norm(gradient))
             # One pass over variable and slots; Keras' own update, the same numbers, is ten operations with a pass each.
             tf.raw_ops.ResourceApplyAdam(
                 var=variable.handle,
@@ -56,6 +64,7 @@ class RowAdam(keras.optimizers.Adam):
         rows, inverse = tf.unique(gradient.indices)
         values = tf.math.unsorted_segment_sum(gradient.values, inverse, tf.size(rows))
         values = tf.cast(values, variable.dtype)
+        norm.assign(_norm(values))
         m = self.beta_1 * tf.gather(momentum, rows) + (1 - self.beta_1) * values
         v = self.beta_2 * tf.gather(velocity, rows) + (1 - self.beta_2) * tf.square(values)
         rate = learning_rate * tf.sqrt(1 - powers[1]) / (1 - powers[0])
@@ -63,6 +72,17 @@ class RowAdam(keras.optimizers.Adam):
         velocity.scatter_update(tf.IndexedSlices(v, rows))
         variable.scatter_sub(tf.IndexedSlices(rate * m / (tf.sqrt(v) + self.epsilon), rows))
 
+    def gradient_norms(self) -> dict[str, float]:
+        """Variable path -> length of its gradient in the last step that was taken, over all replicas."""
+        return {
+            variable.path: float(np.asarray(norm))
+            for variable, norm in zip(self._trainable_variables, self._norms, strict=True)
+        }
+
     def get_config(self) -> dict[str, Any]:
         """Returns Adam's configuration and the scales."""
         return {**super().get_config(), "scales": dict(self.scales)}
+
+
+def _norm(gradient: Any) -> Any:
+    return tf.sqrt(2.0 * tf.nn.l2_loss(tf.cast(gradient, tf.float32)))

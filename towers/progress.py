@@ -1,5 +1,6 @@
 """What training says while it runs: a log line and TensorBoard scalars every so many steps."""
 
+import json
 import logging
 import math
 import time
@@ -8,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorboard.plugins.hparams import api as hparams
 
 from transform.errors import TandemError
 
@@ -69,14 +71,8 @@ class Progress(keras.callbacks.Callback):
         self._measured, self.seconds = self._measured + steps, self.seconds + took
         self.loss = logs["loss"]
         logger.info("step %d of %d: loss %.4f, %.0f pairs/s", self._done, self._steps, logs["loss"], speed)
-        optimizer = self.model.optimizer
-        logs |= {"pairs_per_second": speed, "learning_rate": float(np.asarray(optimizer.learning_rate))}
-        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-            logs["loss_scale"] = float(np.asarray(optimizer.dynamic_scale))
-        with self._writer.as_default(step=self._start + self._done):
-            for name, value in logs.items():
-                tf.summary.scalar(f"train/{name}", value)
-        self._writer.flush()
+        self.write(logs | {"pairs_per_second": speed} | _optimizer_scalars(self.model), "train")
+        self.write(_scalar_weights(self.model), "weights")
 
     def write(self, values: dict[str, float], prefix: str) -> None:
         """Writes scalars at the current step."""
@@ -85,8 +81,43 @@ class Progress(keras.callbacks.Callback):
                 tf.summary.scalar(f"{prefix}/{name}", value)
         self._writer.flush()
 
-    def write_text(self, name: str, text: str) -> None:
-        """Writes a text, such as the settings of the run."""
+    def write_settings(self, text: str) -> None:
+        """Writes the settings of the run, JSON, as a text and as hyperparameters that runs can be compared by."""
         with self._writer.as_default(step=self._start):
-            tf.summary.text(name, text)
+            tf.summary.text("settings", f"```\n{text}\n```")
+            hparams.hparams(flat_settings(json.loads(text)))
         self._writer.flush()
+
+
+def flat_settings(value: Any, name: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}, "c": [2], "d": None} -> {"a.b": 1, "c": "[2]", "d": "null"}."""
+    if isinstance(value, dict):
+        flat: dict[str, Any] = {}
+        for key, part in value.items():
+            flat |= flat_settings(part, f"{name}.{key}" if name else key)
+        return flat
+    return {name: value if isinstance(value, bool | int | float | str) else json.dumps(value)}
+
+
+def _optimizer_scalars(model: Any) -> dict[str, float]:
+    """Learning rates, the loss scale, and lengths of the gradients by part of the model."""
+    optimizer = model.optimizer
+    rate = float(np.asarray(optimizer.learning_rate))
+    scalars = {"learning_rate": rate}
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        scalars["loss_scale"] = float(np.asarray(optimizer.dynamic_scale))
+        optimizer = optimizer.inner_optimizer
+    if optimizer.scales:
+        scalars["learning_rate_encoder"] = rate * max(optimizer.scales.values())
+    of_encoder = {variable.path for variable in model.encoder.trainable_variables}
+    squares: dict[str, float] = {}
+    for path, norm in optimizer.gradient_norms().items():
+        part = "encoder" if path in of_encoder else path.split("/")[0]
+        squares[part] = squares.get(part, 0.0) + norm**2
+    return scalars | {f"gradient_norm_{part}": square**0.5 for part, square in squares.items()}
+
+
+def _scalar_weights(model: Any) -> dict[str, float]:
+    """The temperature, and every weight that is one number: scales and powers."""
+    single = {v.path: float(np.asarray(v)) for v in model.trainable_variables if v.shape == ()}
+    return {"temperature": model.settings.temperature} | single

@@ -74,7 +74,7 @@ class RepeatBonus(keras.layers.Layer):
         Args:
           items: int [B, H], rows of the item vocabulary, 0 = no entry.
           weights: float32 [B, H], from `call`.
-          candidates: int [C], above 0.
+          candidates: int [C] of all requests, or [B, C] of each; 0 gets none.
 
         Returns:
           float32 [B, C].
@@ -98,12 +98,14 @@ class RepeatBonus(keras.layers.Layer):
 
 
 def sum_of_candidates(items: Any, weights: Any, candidates: Any) -> Any:
-    """Sums the weights of the entries of each candidate: int [B, H], float32 [B, H], int [C] -> float32 [B, C]."""
+    """Sums the weights of the entries of each candidate: int [B, H], float32 [B, H], int [C] or [B, C] -> float32 [B, C]."""
     order = tf.argsort(items, axis=1)
     ordered = tf.gather(items, order, batch_dims=1)
     summed = tf.cumsum(tf.gather(weights, order, batch_dims=1), axis=1)
     summed = tf.pad(summed, [[0, 0], [1, 0]])
-    wanted = tf.tile(candidates[tf.newaxis, :], [tf.shape(items)[0], 1])
+    wanted = tf.convert_to_tensor(candidates)
+    if wanted.shape.rank == 1:
+        wanted = tf.tile(wanted[tf.newaxis, :], [tf.shape(items)[0], 1])
     first = tf.searchsorted(ordered, wanted, side="left")
     last = tf.searchsorted(ordered, wanted, side="right")
     return tf.gather(summed, last, batch_dims=1) - tf.gather(summed, first, batch_dims=1)

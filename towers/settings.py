@@ -118,6 +118,18 @@ class TrainingSettings(BaseModel):
         ge=0,
         description="Items drawn evenly from the catalogue as further negatives of a step, over all replicas.",
     )
+    hard_negatives: int = Field(
+        default=0,
+        ge=0,
+        description="Items that each pair has as negatives of its own: those that rank next below the pair's item, found once a"
+        " run in the whole catalogue, by a warm start from the last push, by a first run halfway; for 50,000 pairs at most.",
+    )
+    hard_negative_margin: float = Field(
+        default=1.0,
+        ge=0,
+        description="How far below the pair's own item they score at least, score divided by temperature; what scores"
+        " higher may be wanted, too. 1: their odds are at most 1/e of its.",
+    )
     steps: int = Field(default=1000, ge=0, description="Steps of a first run (no previous push), in batches.")
     warm_start_steps: int = Field(
         default=300, ge=0, description="Steps of a run that starts from a previous push, in batches."
@@ -126,6 +138,20 @@ class TrainingSettings(BaseModel):
         default=2.0,
         gt=0,
         description="A run stops after that many passes over its requests; more learn them by heart.",
+    )
+    early_stopping: int = Field(
+        default=0,
+        ge=0,
+        description="Training ends after so many evaluations without a gain and keeps the best weights; a twentieth of the"
+        " training requests, 2,000 at most, is held out for it. 0: all steps are taken, all requests learnt.",
+    )
+    early_stopping_metric: Literal["recall_at_10", "recall_at_100", "ndcg_at_10", "mrr"] = Field(
+        default="recall_at_10", description="What has to gain; a metric that a gate looks at."
+    )
+    evaluation_steps: int = Field(
+        default=200,
+        ge=50,
+        description="Steps between two such evaluations, over the whole catalogue; rounded up to fifties.",
     )
     learning_rate: float = Field(
         default=0.005, ge=0, description="Step size of Adam for everything but the encoder."

@@ -2,11 +2,9 @@
 
 import json
 import logging
-import os
 import shutil
 import time
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
@@ -16,62 +14,30 @@ from towers.architecture import describe_architecture
 from towers.build import build_model, keyed_variables
 from towers.checkpoints import Checkpoints, newest_checkpoint
 from towers.datasets import Batches
+from towers.early_stopping import EarlyStopping, hold_out
 from towers.encoder import load_encoder
 from towers.evaluation import evaluate_model
 from towers.examples import read_catalogue, read_requests
 from towers.export import export_towers
 from towers.fit import compile_model, count_steps, fit, prepare_model
+from towers.job import Job, parse_job, settings_text, summary_path
 from towers.made_up import make_up_queries
+from towers.mining import mine_hard_negatives, mine_once, mining_step
 from towers.precision import choose_precision, make_strategy
 from towers.progress import Progress
 from towers.query_texts import encode_queries, index_queries
-from towers.settings import EncoderSettings, ModelSettings, TrainingSettings
+from towers.serving_copy import ServingCopy
 from towers.snapshot import restore_snapshot, take_snapshot
 from towers.state import TrainingState, carry_state, check_architecture, load_state, save_state
 from towers.text_cache import encode_new_texts, save_texts
 from towers.text_states import TextStates, states_fit
 from towers.two_tower import TwoTower
 from towers.vocabulary import Vocabulary, load_vocabularies
-from towers.workers import agree, read_workers, wait_for_all
+from towers.workers import agree, of_chief, read_workers, wait_for_all
 from transform.features import ITEM_ID_VOCABULARY
 from transform.runtime import check_environment
-from transform.settings import FeatureSettings
 
 logger = logging.getLogger("tandem.train")
-
-STATE_DIRECTORY = "training_state"
-SUMMARY_FILE = "training_summary.json"  # beside Format-Serving, in the model artifact
-
-
-class Job(NamedTuple):
-    """One training run, all of it parsed.
-
-    Attributes:
-      features, encoder, model, training: settings.
-      train_files, eval_files, item_files: globs of transformed examples.
-      transform_graph: directory of the transform output.
-      serving_dir: where the SavedModel goes.
-      state_dir: where the training state goes.
-      log_dir: TensorBoard directory, or None.
-      previous_state: training state to go on from, or None.
-      checkpoint_dir: where to go on after a worker died, seen by every worker; None, and a run that dies begins anew.
-      checkpoint_seconds: between two checkpoints, at least.
-    """
-
-    features: FeatureSettings
-    encoder: EncoderSettings
-    model: ModelSettings
-    training: TrainingSettings
-    train_files: list[str]
-    eval_files: list[str]
-    item_files: list[str]
-    transform_graph: str
-    serving_dir: str
-    state_dir: str
-    log_dir: str | None
-    previous_state: str | None
-    checkpoint_dir: str | None = None
-    checkpoint_seconds: float = 300.0
 
 
 def run_fn(fn_args: Any) -> None:
@@ -85,31 +51,6 @@ def run_fn(fn_args: Any) -> None:
     """
     check_environment()
     train(parse_job(fn_args))
-
-
-def parse_job(fn_args: Any) -> Job:
-    """Reads fn_args; the items split lies beside the train split, the previous state inside base_model."""
-    config = fn_args.custom_config
-    train_files = list(fn_args.train_files)
-    item_files = [os.path.join(os.path.dirname(os.path.dirname(p)), "Split-items", "*") for p in train_files]
-    previous = None
-    if fn_args.base_model:
-        candidate = os.path.join(fn_args.base_model, "assets.extra", STATE_DIRECTORY)
-        previous = candidate if tf.io.gfile.exists(fn_args.base_model) else None
-    return Job(
-        features=FeatureSettings.model_validate_json(config["features"]),
-        encoder=EncoderSettings.model_validate_json(config["encoder"]),
-        model=ModelSettings.model_validate_json(config["model"]),
-        training=TrainingSettings.model_validate_json(config["training"]),
-        train_files=train_files,
-        eval_files=list(fn_args.eval_files),
-        item_files=sorted(set(item_files)),
-        transform_graph=fn_args.transform_output,
-        serving_dir=fn_args.serving_model_dir,
-        state_dir=os.path.join(os.path.dirname(fn_args.serving_model_dir.rstrip("/")), STATE_DIRECTORY),
-        log_dir=fn_args.model_run_dir,
-        previous_state=previous,
-    )
 
 
 def train(job: Job) -> dict[str, Any]:
@@ -140,6 +81,10 @@ def train(job: Job) -> dict[str, Any]:
     rows = vocabularies[ITEM_ID_VOCABULARY].rows
     requests = read_requests(job.train_files, job.features)
     catalogue = read_catalogue(job.item_files, job.features, rows)
+    held_out = None
+    if job.training.early_stopping:
+        requests, held_out = hold_out(requests)
+        logger.info("%d training requests held out", held_out.size)
     logger.info("%d training requests, %d items", requests.size, rows - 1)
     query_texts, encoded, query_tokens = None, 0, None
     if job.encoder.trainable == "frozen":
@@ -193,26 +138,58 @@ def train(job: Job) -> dict[str, Any]:
     progress = Progress(
         steps, start, batches.pairs_per_batch, job.log_dir if workers.is_chief else None, done
     )
-    progress.write_text("settings", f"```\n{_settings_text(job)}\n```")
+    progress.write_settings(settings_text(job))
     callbacks: list[Any] = [progress]
+    copy = ServingCopy(job.features, job.encoder, job.model, vocabularies, query_texts)
+    stopping = None
+    if held_out is not None:
+
+        def evaluate() -> float:
+            metrics = evaluate_model(copy.of(model), catalogue, held_out, job.features)
+            progress.write(metrics, "held_out")
+            return of_chief(strategy, metrics[job.training.early_stopping_metric])
+
+        stopping = EarlyStopping(
+            job.training, steps, evaluate, snapshot, job.checkpoint_dir, start, done, workers.is_chief
+        )
+        callbacks.append(stopping)
     if workers.is_chief and job.checkpoint_dir:
         callbacks.append(Checkpoints(job.checkpoint_dir, snapshot, job.checkpoint_seconds, done))
-    fit(model, batches, steps, callbacks, seed=job.training.seed, done=done)
+    if job.training.hard_negatives:
+        at = mining_step(steps, previous is not None)
+        if done < at:
+            fit(model, batches, at, callbacks, job.training.seed, done)
+        batches.use_hard_negatives(
+            mine_once(
+                lambda: mine_hard_negatives(copy.of(model), catalogue, requests, job.features, job.training),
+                job.checkpoint_dir,
+                done > at,
+                workers.is_chief,
+            )
+        )
+        done = max(done, at)
+    fit(model, batches, steps, callbacks, job.training.seed, done)
+    if stopping is not None and stopping.best is not None:
+        last = stopping.best
+        with strategy.scope():
+            restore_snapshot(model, last)
+    else:
+        last = snapshot(steps)
     if not workers.is_chief:
         wait_for_all(strategy)  # until the chief has written: should it die before, all go on together
         return {}
 
-    save_state(job.state_dir, snapshot(steps))
+    save_state(job.state_dir, last)
     save_texts(job.state_dir, catalogue)
-    served = _without_strategy(job, vocabularies, model)
+    served = copy.of(model)
     metrics = evaluate_model(served, catalogue, read_requests(job.eval_files, job.features), job.features)
     progress.write(metrics, "eval")
     logger.info("eval: %s", ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
     export_towers(served, transform_output, job.features, job.serving_dir)
     summary: dict[str, Any] = {
         "warm_start": previous is not None,
-        "steps": steps,
-        "total_steps": start + steps,
+        "steps": last.step - start,
+        "total_steps": last.step,
         "encoded_texts": encoded,
         "pairs_per_second": round(progress.pairs_per_second, 1),
         "loss": progress.loss,
@@ -222,20 +199,11 @@ def train(job: Job) -> dict[str, Any]:
         "seconds": round(time.perf_counter() - started, 1),
         "metrics": metrics,
     }
-    _summary_path(job).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    summary_path(job).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     wait_for_all(strategy)
     if job.checkpoint_dir:
         shutil.rmtree(job.checkpoint_dir, ignore_errors=True)
     return summary
-
-
-def is_trained(job: Job) -> bool:
-    """Whether the job has been done; the summary is written last."""
-    return _summary_path(job).exists()
-
-
-def _summary_path(job: Job) -> Path:
-    return Path(job.state_dir).parent / SUMMARY_FILE
 
 
 def _go_on(job: Job, model: TwoTower, start: int) -> int:
@@ -256,21 +224,3 @@ def _previous_state(job: Job, vocabularies: dict[str, Vocabulary]) -> TrainingSt
     wanted = describe_architecture(job.features, job.encoder, job.model)
     check_architecture(state.architecture, wanted, job.previous_state)
     return carry_state(state, vocabularies)
-
-
-def _without_strategy(job: Job, vocabularies: dict[str, Vocabulary], model: TwoTower) -> TwoTower:
-    """The same weights in a model of its own, float32 and on no strategy: what is evaluated and served."""
-    served = build_model(job.features, job.model, load_encoder(job.encoder, "float32"), vocabularies)
-    trained = {variable.path: variable for variable in model.variables}
-    for variable in served.variables:
-        if variable.path in trained and "seed_generator" not in variable.path:
-            variable.assign(np.asarray(trained[variable.path]))
-    return served
-
-
-def _settings_text(job: Job) -> str:
-    parts = {
-        name: getattr(job, name).model_dump(mode="json")
-        for name in ("features", "encoder", "model", "training")
-    }
-    return json.dumps(parts, indent=2)

@@ -9,16 +9,18 @@ import tensorflow as tf
 from towers.catalogue import Catalogue
 from towers.draws import uniform
 from towers.encoder import TextEncoder
-from towers.gather import gather_candidates, sum_over_replicas
+from towers.gather import sum_over_replicas
+from towers.hard_negatives import HARD_NEGATIVES, embed_candidates
 from towers.history import hide_types_and_ages
 from towers.item_tower import ItemTower
 from towers.lexical_view import LexicalView
-from towers.loss import RetrievalLoss, negatives_mask
+from towers.loss import RetrievalLoss
 from towers.made_up import MadeUpQueries
 from towers.query_texts import QUERY_TEXT
 from towers.query_tower import QueryTower
 from towers.repeat import RepeatBonus
 from towers.settings import ModelSettings
+from towers.step_loss import step_losses
 from towers.text_states import TextStates
 from transform.features import ITEM_LEXEMES, QUERY_LEXEMES
 
@@ -61,6 +63,9 @@ class TwoTower(keras.Model):
         self.negatives = negatives
         self.retrieval_loss = RetrievalLoss(settings.temperature)
         self.masked = keras.metrics.Mean(name="masked")
+        self.conflicting = keras.metrics.Mean(name="conflicting")
+        parts = ("joint", "towers", "lexical") if lexical is not None and settings.view_loss else ()
+        self.part_losses = [keras.metrics.Mean(name=f"loss_{name}") for name in parts]
         self._tables: dict[str, Any] = {}
         self._query_texts: Any = None
         self._made_up: dict[str, Any] = {}
@@ -80,7 +85,7 @@ class TwoTower(keras.Model):
             tables["text"] = tf.constant(catalogue.text)
         if self.lexical is not None:
             tables["lexemes"] = tf.constant(catalogue.lexemes)
-        tables["slots"] = tf.constant(slots, tf.float32)
+        self.slots = tf.constant(slots, tf.float32)
         self._tables = tables
         self.item_count = len(catalogue.tokens) - 1
 
@@ -167,14 +172,15 @@ class TwoTower(keras.Model):
         """Makes this replica's pairs and candidates.
 
         Args:
-          batch: transformed query inputs, target_items [R, T] with 0 = none, target_weights [R, T] and
-            known_positives [R, K].
+          batch: transformed query inputs, target_items [R, T] with 0 = none, target_weights [R, T],
+            known_positives [R, K] and, where they were mined, `HARD_NEGATIVES` [R, T, n] with 0 = none.
           training: whether dropout is on.
 
         Returns:
           queries float32 [P, D], row int32 [P], own int32 [P], weights float32 [P], vectors float32 [c, D] and
           items int32 [c]: the pairs' own items, then drawn ones; entry_weights float32 [R, H] of the histories; made_up
-          bool [P], whether the pair is a made-up query and its item instead of the row's; and has_text bool [P].
+          bool [P], whether the pair is a made-up query and its item instead of the row's; and has_text bool [P]. Where there
+          are any, `HARD_NEGATIVES` int32 [P, n], none of made-up pairs, and hard_vectors float32 [P, n, D].
         """
         if training and self.settings.history_unknown:
             types, ages = hide_types_and_ages(
@@ -203,13 +209,15 @@ class TwoTower(keras.Model):
         queries = tf.gather(self.embed_queries(batch, training=training), row)
         if training and self._made_up:
             queries = tf.where(made_up[:, tf.newaxis], asked, queries)
+        hard = None
+        if HARD_NEGATIVES in batch:
+            hard = tf.gather_nd(batch[HARD_NEGATIVES], place) * tf.cast(~made_up, tf.int32)[:, tf.newaxis]
         return {
+            **embed_candidates(self, items, hard, training),
             "queries": queries,
             "row": row,
             "own": own,
             "weights": tf.gather_nd(batch["target_weights"], place),
-            "vectors": self.embed_catalogue_items(items, training=training),
-            "items": items,
             "entry_weights": self._entry_weights(batch),
             "made_up": made_up,
             "has_text": tf.gather(has_text, row) | made_up,
@@ -229,24 +237,17 @@ class TwoTower(keras.Model):
         their gradients, which Keras sums.
         """
         del y, sample_weight, training
-        candidates = gather_candidates(y_pred["vectors"], y_pred["items"])
-        real = tf.cast(~y_pred["made_up"], tf.float32)[:, tf.newaxis]
-        known = tf.where(y_pred["made_up"], tf.shape(x["known_positives"])[0], y_pred["row"])
-        mask = negatives_mask(
-            y_pred["own"], candidates.items, tf.pad(x["known_positives"], [[0, 1], [0, 0]]), known
-        )
-        self.masked.update_state(1.0 - tf.reduce_mean(tf.cast(mask, tf.float32)))
-        bonus = self.repeat.of_candidates(x["history_items"], y_pred["entry_weights"], candidates.items)
-        bonus = tf.gather(bonus, y_pred["row"]) * real
-        queries, vectors, weights = y_pred["queries"], candidates.vectors, y_pred["weights"]
-        slots = tf.gather(self._tables["slots"], candidates.items)
-        total = self.retrieval_loss(queries, vectors, weights, slots, mask, bonus)
-        if self.lexical is not None and self.settings.view_loss:
-            weights *= tf.cast(y_pred["has_text"], tf.float32)
-            for q, v in zip(self._views(queries), self._views(vectors), strict=True):
-                alone = self.retrieval_loss(q, v, weights, slots, mask, tf.zeros_like(bonus))
-                total += self.settings.view_loss * alone
-        return total / tf.maximum(sum_over_replicas(tf.reduce_sum(y_pred["weights"])), 1e-9)
+        found = step_losses(self, x, y_pred)
+        self.masked.update_state(found.masked)
+        self.conflicting.update_state(found.conflicting)
+        weight = tf.maximum(sum_over_replicas(tf.reduce_sum(y_pred["weights"])), 1e-9)
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        for metric, part in zip(self.part_losses, (found.joint, *found.views), strict=False):
+            metric.update_state(part * replicas / weight)
+        total = found.joint
+        for view in found.views:
+            total += self.settings.view_loss * view
+        return total / weight
 
     def _embed_queries(self, inputs: dict[str, Any], text: Any, lexemes: Any, training: bool) -> Any:
         vectors = self.query_tower(inputs, text, training=training)
@@ -269,10 +270,6 @@ class TwoTower(keras.Model):
     def _draw_items(self, count: Any) -> Any:
         """Rows of the catalogue, evenly: int32 [count]."""
         return uniform([count], 1, self.item_count + 1, dtype=tf.int32)
-
-    def _views(self, vectors: Any) -> list[Any]:
-        """What the towers say, and what the lexical view does."""
-        return tf.split(vectors, [self.query_tower.dimension, -1], axis=1)
 
     def _entry_weights(self, inputs: dict[str, Any]) -> Any:
         """How much each history entry counts for its own item: float32 [B, H]."""

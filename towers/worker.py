@@ -15,7 +15,7 @@ from transform.errors import TandemError
 from transform.runtime import prepare_environment
 
 if TYPE_CHECKING:
-    from towers.trainer import Job
+    from towers.job import Job
 
 logger = logging.getLogger("tandem.train")
 
@@ -40,7 +40,7 @@ def read_job(path: str | Path) -> "Job":
     Raises:
       TandemError: the file is missing, or is none that `write_job` wrote.
     """
-    from towers.trainer import Job
+    from towers.job import Job
 
     try:
         values = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -74,7 +74,8 @@ def main(words: Sequence[str]) -> int:
     logger.setLevel(logging.INFO)
     import tensorflow as tf
 
-    from towers.trainer import is_trained, train
+    from towers.job import is_trained
+    from towers.trainer import train
 
     try:
         job = read_job(options.job)

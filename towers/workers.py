@@ -65,15 +65,27 @@ def agree(strategy: Any, what: str, value: int) -> None:
     Raises:
       TandemError: they do not.
     """
-    import tensorflow as tf
-
-    @tf.function(autograph=False)
-    def of_all() -> Any:
-        return strategy.gather(strategy.run(lambda: tf.constant([value], tf.int64)), axis=0)
-
-    found = of_all().numpy().tolist()
+    found = _of_all(strategy, value)
     if set(found) != {value}:
         raise TandemError(
             f"{what} is {value} for this worker, and {found} for all, expected one number;"
             " give every worker the same files on one volume."
         )
+
+
+def of_chief(strategy: Any, value: float) -> float:
+    """The chief's number; all workers have to ask for it."""
+    return float(_of_all(strategy, value)[0])
+
+
+def _of_all(strategy: Any, value: float) -> list[Any]:
+    """Every replica's number, the chief's first: of integers int64, else float64."""
+    import tensorflow as tf
+
+    kind = tf.int64 if isinstance(value, int) else tf.float64
+
+    @tf.function(autograph=False)
+    def of_all() -> Any:
+        return strategy.gather(strategy.run(lambda: tf.constant([value], kind)), axis=0)
+
+    return list(of_all().numpy().tolist())

@@ -3,14 +3,16 @@
 import json
 from pathlib import Path
 
+import pyarrow as pa
 import tensorflow as tf
+from pyarrow import parquet
 from tfx.components.util import examples_utils
 from tfx.proto import example_gen_pb2
 from tfx.types import standard_artifacts
 
 from serving.bundle import seal
 from serving.metrics import METRICS
-from serving.write_bundle import TRAINING_STATE
+from serving.write_bundle import ITEMS, TRAINING_STATE
 
 
 class _Scores(tf.Module):
@@ -40,6 +42,12 @@ def write_bundle(uri, column, *, spans=(1,), item_ids=("a",), item_vectors=((1.0
     tf.saved_model.save(model, str(directory), signatures={"evaluate": model.evaluate})
     (directory / TRAINING_STATE).mkdir(parents=True)
     (directory / TRAINING_STATE / "state.json").write_text("{}")
+    named = {
+        "item_id": list(item_ids),
+        "title": [f"Title of\t{one}" for one in item_ids],
+        "category": ["A > B"] * len(item_ids),
+    }
+    parquet.write_table(pa.table(named), directory / ITEMS)
     seal(
         directory,
         item_count=len(item_ids),

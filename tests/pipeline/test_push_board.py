@@ -3,15 +3,19 @@
 import json
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from google.protobuf import text_format
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins import projector
 from tensorboard.util import tensor_util
 from tfx.types import standard_artifacts
 
 from pipeline.drift import Catalogue, drift, read_catalogue
 from pipeline.gatekeeper import Gatekeeper
+from pipeline.projector import write_projector
 from pipeline.push_board import PushBoard
 from pipeline.pusher import REPORT
 from tests.pipeline.scored_bundles import artifact, write_bundle, write_requests
@@ -58,7 +62,9 @@ def scalars(tmp_path_factory):
             pushed=pushed,
             log_dir=str(root / "tensorboard"),
         )
-    return {run: read_scalars(root / "tensorboard" / run) for run in ("candidate", "previous")}
+    return {run: read_scalars(root / "tensorboard" / run) for run in ("candidate", "previous")} | {
+        "root": root
+    }
 
 
 def read_scalars(directory):
@@ -88,6 +94,26 @@ def test_drift_of_carried_items_and_share_of_new_ones(scalars):
 
 def test_what_was_pushed_can_be_told_from_what_was_not(scalars):
     assert scalars["candidate"]["push/pushed"] == {2: 1.0, 3: 1.0, 4: 0.0}
+
+
+def test_the_newest_candidates_items_are_in_the_projector_with_title_and_category(scalars):
+    place = scalars["root"] / "tensorboard" / "candidate"
+    config = text_format.Parse((place / "projector_config.pbtxt").read_text(), projector.ProjectorConfig())
+    (shown,) = config.embeddings
+    vectors = np.loadtxt(place / shown.tensor_path, delimiter="\t", ndmin=2)
+    np.testing.assert_array_equal(vectors, SECOND["item_vectors"])
+    labels = [line.split("\t") for line in (place / shown.metadata_path).read_text().splitlines()]
+    assert labels[0] == ["item_id", "title", "category"] and len(labels) == 1 + len(vectors)
+    assert labels[3] == ["d", "Title of d", "A > B"], "a tab in a title is no new column"
+
+
+def test_a_large_catalogue_is_thinned_evenly(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.projector.MOST", 4)
+    ids = np.array([f"i{n}".encode() for n in range(10)])
+    none = pa.table({name: pa.array([], pa.string()) for name in ("item_id", "title", "category")})
+    write_projector(str(tmp_path), Catalogue(ids, np.arange(10.0, dtype=np.float32)[:, np.newaxis]), none)
+    assert np.loadtxt(tmp_path / "items.tsv").tolist() == [0.0, 3.0, 6.0, 9.0]
+    assert (tmp_path / "labels.tsv").read_text().splitlines()[1:] == ["i0\t\t", "i3\t\t", "i6\t\t", "i9\t\t"]
 
 
 def test_catalogue_is_read_from_a_bundles_variables(tmp_path):

@@ -58,6 +58,11 @@ def test_overrides_replace_only_what_is_given(profile):
             1024,
             "lexical_dimension is 256 of model.dimension 128, expected fewer",
         ),
+        (
+            "training",
+            {"early_stopping": 3, "early_stopping_metric": "ndcg_at_10"},
+            "early_stopping_metric is ndcg_at_10, and no gate looks at it, expected one of .*recall_at_10",
+        ),
         ("gates", [{"metric": "recall_at_10", "reason": "none"}], "a gate needs at_least or lose_at_most"),
         ("gates", [{"metric": "mrr", "lose_at_most": 0.1, "reason": "r"}], "no gate has at_least"),
         (

@@ -37,7 +37,7 @@ def make(strategy, preset):
 def loss_and_gradients(strategy, model):
     """Loss and dense gradients of the first batch, summed over replicas as the optimizer sees them."""
     replicas = strategy.num_replicas_in_sync
-    batch = next(shop.batches(replicas=2).stream())  # the same rows for 1 and 2 replicas
+    batch = next(shop.batches(replicas=2, hard_negatives=2).stream())  # the same rows for 1 and 2 replicas
     part = {name: np.array_split(value, replicas) for name, value in batch.items()}
 
     def of_replica(context):
@@ -76,9 +76,10 @@ def main(devices, preset, out):
     model = make(strategy, preset)
     found = loss_and_gradients(strategy, model)
     losses = Losses()
-    fit(model, shop.batches(replicas=2), STEPS, [losses])
+    fit(model, shop.batches(replicas=2, hard_negatives=2), STEPS, [losses])
     found["reported"] = np.array(losses.values)
     found |= {f"trained:{variable.path}": np.asarray(variable) for variable in model.trainable_variables}
+    found |= {f"norm:{path}": norm for path, norm in model.optimizer.gradient_norms().items()}
     np.savez(out, **found)
     if devices == 2:
         # A second run in the same process, with tables of other sizes, as a local pipeline has it.

@@ -7,6 +7,7 @@ from towers.catalogue import Catalogue
 from towers.datasets import Batches
 from towers.encoder import load_encoder
 from towers.examples import Column, Requests
+from towers.hard_negatives import HardNegatives
 from towers.loss import expected_slots
 from towers.made_up import make_up_queries
 from towers.settings import EncoderSettings, ModelSettings
@@ -87,5 +88,18 @@ def model(preset, policy="float32", trainable="last_layers", negatives=0, **sett
     return built
 
 
-def batches(replicas=1, pairs=40, limit=3):
-    return Batches(requests(), FEATURES, pairs, limit, replicas, seed=5)
+def batches(replicas=1, pairs=40, limit=3, hard_negatives=0):
+    made = Batches(requests(), FEATURES, pairs, limit, replicas, seed=5)
+    if hard_negatives:
+        made.use_hard_negatives(random_hard_negatives(hard_negatives))
+    return made
+
+
+def random_hard_negatives(count):
+    """Of every second target, any items but its own."""
+    targets = requests().columns["target_items"].values
+    row = np.where(np.arange(len(targets)) % 2, np.arange(1, len(targets) + 1), 0).astype(np.int32)
+    items = np.random.default_rng(2).integers(0, ITEMS + 1, (len(targets) + 1, count)).astype(np.int32)
+    items[0] = 0
+    items[1:][items[1:] == targets[:, np.newaxis]] = 0
+    return HardNegatives(row, items)

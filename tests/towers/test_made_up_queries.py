@@ -136,7 +136,7 @@ def test_slots_are_how_often_each_item_is_a_candidate(preset, share, negatives):
     for number in range(steps):
         counts += np.bincount(embed(batch_of(batches, number)), minlength=shop.ITEMS + 1)
     sold, unsold = (counts[part].mean() / steps for part in (slice(1, 11), slice(11, None)))
-    slots = np.asarray(model._tables["slots"])
+    slots = np.asarray(model.slots)
     if share == ALWAYS:
         assert sold == pytest.approx(unsold, rel=0.1)  # drawn evenly, whatever is sold
     if share < ALWAYS:

@@ -61,3 +61,12 @@ def test_workers_hold_the_same_weights_to_the_last_bit(results):
     chief, worker = results[CHIEF], results[WORKER]
     for name in (name for name in chief if name.startswith("trained:")):
         np.testing.assert_array_equal(worker[name], chief[name], err_msg=name)
+
+
+@pytest.mark.parametrize("place", [TWO_DEVICES, CHIEF, WORKER])
+def test_gradient_norms_are_those_over_all_replicas(results, place):
+    one, other = results[ONE], results[place]
+    names = [name for name in one if name.startswith("norm:")]
+    assert sum(one[name] > 1e-3 for name in names) > 5
+    for name in names:
+        np.testing.assert_allclose(other[name], one[name], rtol=0.02, atol=1e-4, err_msg=name)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from towers.job import Job
 from towers.settings import EncoderSettings, ModelSettings, TrainingSettings
-from towers.trainer import Job
 from transform.settings import FeatureSettings
 
 
