@@ -47,6 +47,13 @@ class Column(NamedTuple):
         values = self.values if len(self.values) else np.zeros(1, self.values.dtype)
         return np.where(there, values[place], 0).astype(self.values.dtype)
 
+    def take(self, rows: np.ndarray) -> "Column":
+        """Returns some of the rows: int [R]."""
+        lengths = self.lengths(rows)
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        place = np.arange(offsets[-1]) + np.repeat(self.offsets[rows] - offsets[:-1], lengths)
+        return Column(self.values[place], offsets)
+
 
 class Requests(NamedTuple):
     """Transformed rows of split train or eval; row = one request with all its targets."""
@@ -57,6 +64,10 @@ class Requests(NamedTuple):
     def size(self) -> int:
         """Number of rows."""
         return len(self.columns[TARGET_ITEMS].offsets) - 1
+
+    def take(self, rows: np.ndarray) -> "Requests":
+        """Returns some of the rows: int [R]."""
+        return Requests({name: column.take(rows) for name, column in self.columns.items()})
 
 
 def request_columns(features: FeatureSettings) -> tuple[str, ...]:
