@@ -17,6 +17,8 @@ def describe_architecture(
     trained: dict[str, Any] = {"weights": _fingerprint(encoder.preset), "trainable": encoder.trainable}
     if encoder.trainable == "lora":
         trained["lora_rank"] = encoder.lora_rank
+    if encoder.tuning_steps:
+        trained["tuned"] = True
     shape: dict[str, Any] = {"dimension": model.dimension, "normalize": model.normalize}
     if features.lexical_buckets:
         shape |= {

@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 import keras_hub
+import numpy as np
 import tensorflow as tf
 
 from towers.packed import Packed, frozen_stages, pack, run_stages
@@ -119,18 +120,23 @@ def distinct_rows(rows: Any) -> tuple[Any, Any]:
     return tf.gather(rows, first), index
 
 
-def load_encoder(settings: EncoderSettings, dtype: Any = None) -> TextEncoder:
+def load_encoder(
+    settings: EncoderSettings, dtype: Any = None, weights: list[np.ndarray] | None = None
+) -> TextEncoder:
     """Loads a preset, and freezes what the settings do not train.
 
     Args:
       settings: which preset, and how much of it is trained.
       dtype: a Keras dtype policy or its name, or None for the global policy.
+      weights: of the backbone, as `towers.tune_encoder` returns them, instead of the preset's; None: the preset's.
 
     Raises:
       TandemError: the preset is missing or damaged.
     """
     description = read_description(settings.preset)
     backbone = load_backbone(settings.preset, dtype)
+    if weights is not None:
+        backbone.set_weights(weights)
     _set_trainable(backbone, settings)
     encoder = TextEncoder(backbone, description.pooling, name="encoder", dtype=dtype)
     encoder.trainable = settings.trainable != "frozen"

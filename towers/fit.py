@@ -73,13 +73,19 @@ def compile_model(model: TwoTower, settings: TrainingSettings, policy: str, step
     rate = settings.warm_start_learning_rate if start else settings.learning_rate
     scale = settings.encoder_learning_rate / rate if rate else 0.0
     scales = encoder_scales(model.encoder, scale, settings.encoder_layer_decay)
-    optimizer = RowAdam(RunDecay(rate, steps, start, settings.warm_up), scales)
-    model.compile(optimizer=with_loss_scaling(optimizer, policy))
+    projections = (model.query_tower.text.kernel, model.item_tower.text.kernel)
+    scales |= {kernel.path: settings.projection_rate for kernel in projections}
+    set_optimizer(model, RunDecay(rate, steps, start, settings.warm_up), scales, policy)
+
+
+def set_optimizer(model: keras.Model, rate: RunDecay, scales: dict[str, float], policy: str) -> None:
+    """Compiles a model with RowAdam and builds its slots: see `RowAdam` for rate and scales."""
+    model.compile(optimizer=with_loss_scaling(RowAdam(rate, scales), policy))
     model.optimizer.build(model.trainable_variables)
 
 
 def fit(
-    model: TwoTower, batches: Batches, steps: int, callbacks: list[Any], seed: int = 0, done: int = 0
+    model: keras.Model, batches: Batches, steps: int, callbacks: list[Any], seed: int = 0, done: int = 0
 ) -> None:
     """Trains up to so many steps on the model's strategy; callbacks hear of every fiftieth, as of Keras epochs, and may stop it.
 
@@ -122,7 +128,7 @@ def fit(
     listeners.on_train_end()
 
 
-def _seed_layers(model: TwoTower, seed: int, step: int) -> None:
+def _seed_layers(model: keras.Model, seed: int, step: int) -> None:
     """Sets the seeds of Keras' own layers (dropout of an encoder that trains) to what they are at this step."""
     states = [variable for variable in model.variables if "seed_generator" in variable.path]
     for number, state in enumerate(states):

@@ -9,11 +9,12 @@ import tensorflow as tf
 
 @keras.saving.register_keras_serializable("tandem")
 class LexicalView(keras.layers.Layer):
-    """q = scale * sum_l a_l E_l / |a|, i = sum_l b_l E_l / |b|^(1/2), over the lexemes l of a text.
+    """q = scale * unit(sum_l a_l E_l), i = unit(sum_l b_l E_l), over the lexemes l of a text; unit(x) = x / |x|.
 
     Rows of E start random and so almost at right angles: an inner product is then about the sum of a_l b_l over shared
-    lexemes. With a and b the root of the inverse document frequency that is TF-IDF, and dividing items by the root of
-    their length keeps long titles from winning or losing by length alone.
+    lexemes, over the roots of the texts' sums of squares. With a and b the root of the inverse document frequency that
+    is a cosine of TF-IDF. What rows have in common by chance is the larger the longer the title: at length 1 no title
+    gains by that.
 
     Args:
       buckets: rows of the table; row 0 is no lexeme.
@@ -59,16 +60,14 @@ class LexicalView(keras.layers.Layer):
 
     def of_queries(self, lexemes: Any) -> Any:
         """Queries' vectors: int [B, W], 0 = none -> float32 [B, dimension]; no lexeme is the zero vector."""
-        total, squares = self._sum(lexemes, self.query_weights)
-        return self.scale * total * tf.math.rsqrt(tf.maximum(squares, 1e-6))[:, tf.newaxis]
+        return self.scale * self._unit(lexemes, self.query_weights)
 
     def of_items(self, lexemes: Any) -> Any:
         """Items' vectors: int [B, W], 0 = none -> float32 [B, dimension]; no lexeme is the zero vector."""
-        total, squares = self._sum(lexemes, self.item_weights)
-        return total * tf.pow(tf.maximum(squares, 1e-6), -0.25)[:, tf.newaxis]
+        return self._unit(lexemes, self.item_weights)
 
-    def _sum(self, lexemes: Any, weights: Any) -> tuple[Any, Any]:
-        """Weighted sums of table rows [B, dimension], each distinct row read once, and of squared weights [B]."""
+    def _unit(self, lexemes: Any, weights: Any) -> Any:
+        """Weighted sums of table rows, each distinct row read once, at length 1: float32 [B, dimension]."""
         place = tf.where(lexemes > 0)
         rows, index = tf.unique(tf.gather_nd(lexemes, place))
         weight = tf.gather(tf.gather(weights.value, rows), index)
@@ -76,4 +75,4 @@ class LexicalView(keras.layers.Layer):
         shape = tf.stack([count, tf.size(rows, out_type=tf.int64)])
         matrix = tf.SparseTensor(tf.stack([place[:, 0], tf.cast(index, tf.int64)], axis=1), weight, shape)
         total = tf.sparse.sparse_dense_matmul(matrix, tf.gather(self.table.value, rows))
-        return total, tf.math.unsorted_segment_sum(tf.square(weight), place[:, 0], count)
+        return tf.math.l2_normalize(total, axis=1)

@@ -40,9 +40,9 @@ class QueryTower(keras.layers.Layer):
         self.bias = self.add_weight(
             name="bias", shape=(self.dimension,), initializer="zeros", dtype="float32"
         )
-        # Projected texts have inner products below 1; a softmax over hundreds of items needs about 10.
+        # Projected texts have inner products below 1; a softmax over hundreds of items needs some tens.
         self.text_scale = self.add_weight(
-            name="text_scale", shape=(), initializer=keras.initializers.Constant(10.0), dtype="float32"
+            name="text_scale", shape=(), initializer=keras.initializers.Constant(24.0), dtype="float32"
         )
         self.built = True
 

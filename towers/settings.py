@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class EncoderSettings(BaseModel):
@@ -21,13 +21,33 @@ class EncoderSettings(BaseModel):
     last_layers: int = Field(
         default=2,
         ge=1,
-        description="Transformer layers trained when trainable is last_layers, counted from the top.",
+        description="Transformer layers trained when trainable is last_layers, and in tuning_steps, counted from the top.",
     )
     lora_rank: int = Field(
         default=8,
         ge=1,
         description="Rank of the low-rank updates when trainable is lora; 8 is 1 % of MiniLM's weights.",
     )
+    tuning_steps: int = Field(
+        default=0,
+        ge=0,
+        description="With trainable frozen: steps of a run from scratch in which the last layers learn which texts answer"
+        " which queries, before the towers are trained. Later runs keep that encoder, so they encode new texts only.",
+    )
+    tuning_batch_size: int = Field(
+        default=128,
+        ge=2,
+        description="Pairs of a query and an item's text in each of them, over all replicas.",
+    )
+
+    @model_validator(mode="after")
+    def _tune_what_is_frozen_later(self) -> "EncoderSettings":
+        if self.tuning_steps and self.trainable != "frozen":
+            raise ValueError(
+                f"tuning_steps is {self.tuning_steps} and trainable is {self.trainable}, expected frozen:"
+                " an encoder is tuned before the towers or with them; set tuning_steps to 0"
+            )
+        return self
 
 
 class ModelSettings(BaseModel):
@@ -160,6 +180,13 @@ class TrainingSettings(BaseModel):
         default=0.002,
         ge=0,
         description="The same in a run that starts from a previous push: what is learnt already needs smaller steps.",
+    )
+    projection_rate: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="The projections of encoded texts learn at learning_rate times this. They start as the directions in which"
+        " the catalogue's texts differ; large steps lose those.",
     )
     encoder_learning_rate: float = Field(
         default=2e-5,

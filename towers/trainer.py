@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shutil
 import time
 from typing import Any
@@ -12,12 +13,13 @@ import tensorflow as tf
 
 from towers.architecture import describe_architecture
 from towers.build import build_model, keyed_variables
+from towers.catalogue import Catalogue
 from towers.checkpoints import Checkpoints, newest_checkpoint
 from towers.datasets import Batches
 from towers.early_stopping import EarlyStopping, hold_out
 from towers.encoder import load_encoder
 from towers.evaluation import evaluate_model
-from towers.examples import read_catalogue, read_requests
+from towers.examples import Requests, read_catalogue, read_requests
 from towers.export import export_towers
 from towers.fit import compile_model, count_steps, fit, prepare_model
 from towers.job import Job, parse_job, settings_text, summary_path
@@ -31,6 +33,7 @@ from towers.snapshot import restore_snapshot, take_snapshot
 from towers.state import TrainingState, carry_state, check_architecture, load_state, save_state
 from towers.text_cache import encode_new_texts, save_texts
 from towers.text_states import TextStates, states_fit
+from towers.tune_encoder import has_weights, load_weights, save_weights, tune_encoder
 from towers.two_tower import TwoTower
 from towers.vocabulary import Vocabulary, load_vocabularies
 from towers.workers import agree, of_chief, read_workers, wait_for_all
@@ -87,8 +90,9 @@ def train(job: Job) -> dict[str, Any]:
         logger.info("%d training requests held out", held_out.size)
     logger.info("%d training requests, %d items", requests.size, rows - 1)
     query_texts, encoded, query_tokens = None, 0, None
+    tuned = _tuned_encoder(job, previous is not None, requests, catalogue, strategy, precision.policy)
     if job.encoder.trainable == "frozen":
-        encoder = load_encoder(job.encoder, "float32")
+        encoder = load_encoder(job.encoder, "float32", tuned)
         state_dir = job.previous_state if previous is not None else None
         text, encoded = encode_new_texts(encoder, catalogue.tokens, "item texts", state_dir)
         catalogue = catalogue._replace(text=text)
@@ -108,7 +112,7 @@ def train(job: Job) -> dict[str, Any]:
     made_up = make_up_queries(catalogue, pairs, job.training.seed) if pairs else None
 
     with strategy.scope():
-        backbone = load_encoder(job.encoder, precision.policy)
+        backbone = load_encoder(job.encoder, precision.policy, tuned)
         model = build_model(
             job.features, job.model, backbone, vocabularies, precision.policy, job.training.negatives
         )
@@ -181,6 +185,8 @@ def train(job: Job) -> dict[str, Any]:
 
     save_state(job.state_dir, last)
     save_texts(job.state_dir, catalogue)
+    if tuned is not None:
+        save_weights(job.state_dir, tuned)
     served = copy.of(model)
     metrics = evaluate_model(served, catalogue, read_requests(job.eval_files, job.features), job.features)
     progress.write(metrics, "eval")
@@ -224,3 +230,22 @@ def _previous_state(job: Job, vocabularies: dict[str, Vocabulary]) -> TrainingSt
     wanted = describe_architecture(job.features, job.encoder, job.model)
     check_architecture(state.architecture, wanted, job.previous_state)
     return carry_state(state, vocabularies)
+
+
+def _tuned_encoder(
+    job: Job, is_warm: bool, requests: Requests, catalogue: Catalogue, strategy: Any, policy: str
+) -> list[np.ndarray] | None:
+    """The encoder's weights where it is tuned before the towers: by this run, one that died, or the first of all."""
+    if not job.encoder.tuning_steps:
+        return None
+    if is_warm:
+        return load_weights(str(job.previous_state))
+    if job.checkpoint_dir and has_weights(job.checkpoint_dir):
+        return load_weights(job.checkpoint_dir)
+    log_dir = os.path.join(job.log_dir, "encoder") if job.log_dir and read_workers().is_chief else None
+    tuned = tune_encoder(
+        job.features, job.encoder, job.training, requests, catalogue.tokens, strategy, policy, log_dir
+    )
+    if job.checkpoint_dir and read_workers().is_chief:
+        save_weights(job.checkpoint_dir, tuned)
+    return tuned

@@ -66,14 +66,15 @@ def shop_root(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def loop(shop_root):
-    """The pipeline on spans up to 2, refused at first, then on span 3."""
+    """The pipeline on spans up to 2, refused at first, then on span 3, with an encoder that the first run tunes."""
     from pipeline.cli import main
     from pipeline.local_runner import run_locally
 
     too_high = [{"metric": "recall_at_10", "at_least": 0.999, "reason": "nothing reaches it"}]
-    profile = mini_profile(shop_root, gates=too_high)
+    tuned = {"encoder__tuning_steps": 3, "encoder__last_layers": 1}
+    profile = mini_profile(shop_root, gates=too_high, **tuned)
     with contextlib.redirect_stderr(io.StringIO()) as said:
         status = main(["run", "--profile", str(profile), "--span", "2"])
-    settings = load_settings(mini_profile(shop_root))
+    settings = load_settings(mini_profile(shop_root, **tuned))
     first = run_locally(settings, span=2)
     return Loop(settings, (status, said.getvalue()), first, run_locally(settings, span=3))
