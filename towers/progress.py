@@ -107,9 +107,9 @@ def _optimizer_scalars(model: Any) -> dict[str, float]:
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         scalars["loss_scale"] = float(np.asarray(optimizer.dynamic_scale))
         optimizer = optimizer.inner_optimizer
-    if optimizer.scales:
-        scalars["learning_rate_encoder"] = rate * max(optimizer.scales.values())
     of_encoder = {variable.path for variable in model.encoder.trainable_variables}
+    if of_encoder:
+        scalars["learning_rate_encoder"] = rate * max(optimizer.scales.get(path, 1.0) for path in of_encoder)
     squares: dict[str, float] = {}
     for path, norm in optimizer.gradient_norms().items():
         part = "encoder" if path in of_encoder else path.split("/")[0]
@@ -120,4 +120,4 @@ def _optimizer_scalars(model: Any) -> dict[str, float]:
 def _scalar_weights(model: Any) -> dict[str, float]:
     """The temperature, and every weight that is one number: scales and powers."""
     single = {v.path: float(np.asarray(v)) for v in model.trainable_variables if v.shape == ()}
-    return {"temperature": model.settings.temperature} | single
+    return {"temperature": model.temperature} | single

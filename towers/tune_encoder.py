@@ -44,6 +44,7 @@ class TextPairs(keras.Model):
     def __init__(self, encoder: Any, queries: Any, items: Any, slots: np.ndarray, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.encoder = encoder
+        self.temperature = _TEMPERATURE
         self.built = True
         self._queries, self._items = queries, items
         self._slots = tf.constant(slots)

@@ -60,6 +60,7 @@ class TwoTower(keras.Model):
         self.repeat = repeat
         self.lexical = lexical
         self.settings = settings
+        self.temperature = settings.temperature
         self.negatives = negatives
         self.retrieval_loss = RetrievalLoss(settings.temperature)
         self.masked = keras.metrics.Mean(name="masked")
