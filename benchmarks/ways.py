@@ -18,7 +18,9 @@ from towers.snapshot import restore_snapshot, take_snapshot
 from towers.state import TrainingState, carry_state, load_state, save_state
 
 MODEL = ModelSettings(made_up_queries=0.0)
-TRAINING = TrainingSettings(steps=100_000, warm_start_steps=100_000, max_epochs=1.0)
+TRAINING = TrainingSettings(
+    steps=100_000, warm_start_steps=100_000, max_epochs=1.0, warm_start_learning_rate=0.001
+)
 VIEWS = ("all", "unseen", "fresh", "anchor")
 METRICS = ("recall_at_10", "recall_at_100", "ndcg_at_10")
 SCRATCH, WARM, NEVER = "from scratch", "warm start", "never again"

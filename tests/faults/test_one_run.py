@@ -78,7 +78,8 @@ def test_a_run_survives_kills_a_full_disk_and_a_second_run(tandem, profiles):
     status, said = tandem(*run).end()
     assert status == 0 and f"nothing to do: version {version} has learnt span 2" in said, said
     assert versions(push_dir) == [version]
-    goes_on_from_a_lost_state_only_when_told(tandem, profile, push_dir, version)
+    anew = goes_on_from_a_lost_state_only_when_told(tandem, profile, push_dir, version)
+    a_warm_start_survives_a_kill(tandem, (profile, push_dir, anew), (calm_profile, calm_push_dir, calm_version))
 
 
 def goes_on_from_a_lost_state_only_when_told(tandem, profile, push_dir, version):
@@ -96,3 +97,25 @@ def goes_on_from_a_lost_state_only_when_told(tandem, profile, push_dir, version)
     (_, anew) = versions(push_dir)
     again = verify_bundle(push_dir / str(anew))
     assert (again.parent_version, again.metrics) == (None, manifest.metrics)
+    return anew
+
+
+def a_warm_start_survives_a_kill(tandem, disturbed, calm):
+    """Both go on from the same weights to span 3; one is killed while it trains."""
+    profile, push_dir, parent = disturbed
+    killed = tandem("retrain", "--profile", profile)
+    killed.wait_for("] Trainer ...")
+    killed.wait_for("warm start from step")
+    killed.kill()
+    assert versions(push_dir)[-1] == parent and half_done(push_dir) == []
+
+    pushed = []
+    for name, directory, _ in (disturbed, calm):
+        status, said = tandem("retrain", "--profile", name).end()
+        assert status == 0, said
+        pushed.append(verify_bundle(directory / str(versions(directory)[-1])))
+    assert [manifest.parent_version for manifest in pushed] == [parent, calm[2]]
+    one, other = pushed
+    assert one.spans == other.spans and len(one.spans) == 3
+    for view, metrics in other.metrics.items():
+        assert one.metrics[view] == pytest.approx(metrics, abs=1e-6)
