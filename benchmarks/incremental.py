@@ -127,8 +127,8 @@ def _same_settings(work: Path, settings: dict[str, Any]) -> None:
         raise TandemError(f"{work} was made with other settings ({', '.join(differ)}); name another --work.")
 
 
-def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Means over the weeks, and each way's share of training from scratch."""
+def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, float | None]]:
+    """Means over the weeks, and each way's share of training from scratch; None where that has nothing."""
     table = {}
     for name in WAYS:
         mine = [row for row in rows if row["way"] == name]
@@ -138,9 +138,16 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
         table[name] = means | {k: float(np.sum([r[k] for r in mine])) for k in COSTS}
     return {
         name: values
-        | {f"{key} of scratch": value / max(table[SCRATCH][key], 1e-9) for key, value in values.items()}
+        | {
+            f"{key} of scratch": value / of if (of := table[SCRATCH][key]) else None
+            for key, value in values.items()
+        }
         for name, values in table.items()
     }
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
 def report(result: dict[str, Any]) -> str:
@@ -162,12 +169,14 @@ def report(result: dict[str, Any]) -> str:
     for view in VIEWS:
         lines = []
         for name, values in result["summary"].items():
-            cells = (f"{values[f'{view}/{m}']:.4f} ({values[f'{view}/{m} of scratch']:.3f})" for m in METRICS)
+            cells = (
+                f"{values[f'{view}/{m}']:.4f} ({_share(values[f'{view}/{m} of scratch'])})" for m in METRICS
+            )
             lines.append([name, *cells])
         text += [f"**{view}**: {words[view]} ({held_out[view]:,} requests)\n"]
         text += [table(["", "Recall@10", "Recall@100", "NDCG@10"], lines)]
     costs = [
-        [name, *(f"{values[k]:,.0f} ({values[f'{k} of scratch']:.3f})" for k in COSTS)]
+        [name, *(f"{values[k]:,.0f} ({_share(values[f'{k} of scratch'])})" for k in COSTS)]
         for name, values in result["summary"].items()
     ]
     header = ["all weeks together", "pairs seen", "seconds", "seconds of CPU", "seconds of steps"]

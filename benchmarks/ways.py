@@ -74,7 +74,6 @@ WAYS = {
     "warm, without slots": Way(True, _without_slots),
     "warm, without replay": Way(True, _carried, replay_share=0.0),
     "warm, replay share 0.3": Way(True, _carried, replay_share=0.3),
-    "warm, learning rate 0.001": Way(True, _carried, learning_rate=0.001),
     "warm, learning rate 0.0005": Way(True, _carried, learning_rate=0.0005),
 }
 

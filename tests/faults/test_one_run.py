@@ -79,7 +79,9 @@ def test_a_run_survives_kills_a_full_disk_and_a_second_run(tandem, profiles):
     assert status == 0 and f"nothing to do: version {version} has learnt span 2" in said, said
     assert versions(push_dir) == [version]
     anew = goes_on_from_a_lost_state_only_when_told(tandem, profile, push_dir, version)
-    a_warm_start_survives_a_kill(tandem, (profile, push_dir, anew), (calm_profile, calm_push_dir, calm_version))
+    a_warm_start_survives_a_kill(
+        tandem, (profile, push_dir, anew), (calm_profile, calm_push_dir, calm_version)
+    )
 
 
 def goes_on_from_a_lost_state_only_when_told(tandem, profile, push_dir, version):
