@@ -43,8 +43,6 @@ _DRAIN_SECONDS = 10.0
 # A request takes the interpreter lock a dozen times, and each time waits that long for a version that is being loaded.
 # Else it stays as Python has it: threads that wait for the lock wake up as often, which many at once make dear.
 _SWITCH_SECONDS = 0.0001
-# Objects that come into being, less those that go, between two looks for cycles: more than the requests in flight have.
-_GC_THRESHOLD = 50_000
 
 
 class RetrievalServer:
@@ -174,7 +172,6 @@ def serve(options: ServerOptions) -> None:
     """
     _log_to_stderr()
     _compute_one_core_a_request()
-    gc.set_threshold(_GC_THRESHOLD)
     stopping = threading.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: stopping.set())
