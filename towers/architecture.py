@@ -24,6 +24,7 @@ def describe_architecture(
         shape |= {
             "lexical_buckets": features.lexical_buckets,
             "lexical_dimension": model.lexical_dimension,
+            "lexical_length": 1,  # of its vectors; those of pushes that do not say so have other lengths
         }
     if not model.item_ids:
         shape["item_ids"] = False

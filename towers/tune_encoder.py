@@ -123,7 +123,9 @@ def tune_encoder(
     )
     steps = encoder.tuning_steps
     rate = RunDecay(training.encoder_learning_rate, steps, warm_up=_WARM_UP)
-    slots = _relative(expected_slots(batches.own_slots(len(item_tokens)), 0))
+    own = batches.own_slots(len(item_tokens))
+    slots = relative_slots(own)
+    item_tokens = np.where(own[:, np.newaxis] > 0, item_tokens, 0)  # no other item is a candidate
     with strategy.scope():
         layers = load_encoder(encoder.model_copy(update={"trainable": "last_layers"}), policy)
         queries, items = (
@@ -174,12 +176,20 @@ def has_weights(directory: str | Path) -> bool:
     return Path(directory, WEIGHTS_FILE).is_file()
 
 
-def _relative(slots: np.ndarray) -> np.ndarray:
-    """Divides by the mean over candidates as they are drawn: the softmax is one over the batch, not the catalogue.
+def relative_slots(own: np.ndarray) -> np.ndarray:
+    """How often each item is a candidate, over the mean of the candidates as they are drawn.
 
-    The temperature is made for some hundred candidates. Which item is drawn more often than others still counts.
+    The softmax is then one over the batch and not the catalogue: the temperature is made for some hundred candidates.
+    Which item is drawn more often than others still counts.
+
+    Args:
+      own: float [N + 1], see `towers.loss.expected_slots`.
+
+    Returns:
+      float32 [N + 1].
     """
-    return (slots * slots.sum() / np.square(slots).sum()).astype(np.float32)
+    slots = expected_slots(own, 0)
+    return (slots * own.sum() / np.square(own).sum()).astype(np.float32)
 
 
 def _texts(encoder: Any, tokens: np.ndarray, what: str) -> Any:

@@ -11,7 +11,14 @@ from towers.encoder import load_encoder
 from towers.examples import Column
 from towers.query_texts import index_queries
 from towers.settings import EncoderSettings, TrainingSettings
-from towers.tune_encoder import TextPairs, has_weights, load_weights, save_weights, tune_encoder
+from towers.tune_encoder import (
+    TextPairs,
+    has_weights,
+    load_weights,
+    relative_slots,
+    save_weights,
+    tune_encoder,
+)
 from transform.errors import TandemError
 
 ROWS = np.arange(1, shop.ITEMS + 1)
@@ -95,6 +102,13 @@ def test_the_loss_is_the_weighted_cross_entropy_of_the_definition():
     loss = float(model.compute_loss(inputs, y_pred=model(inputs, training=True)))
     assert loss == pytest.approx(by_numpy(True), rel=1e-4)
     assert abs(loss - by_numpy(False)) > 1e-3 * loss
+
+
+def test_slots_average_one_over_candidates_as_they_are_drawn_and_keep_their_ratios():
+    own = np.array([0.0, 0.2, 0.8, 0.0, 3.0])
+    slots = relative_slots(own)
+    assert np.average(slots, weights=own) == pytest.approx(1.0, rel=1e-6)
+    assert slots[[2, 4]] / slots[1] == pytest.approx([4.0, 15.0], rel=1e-6)
 
 
 def ranks(preset, weights):
