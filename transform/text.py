@@ -14,12 +14,15 @@ class Tokenizer:
     recorded once are put into each graph in no time, and into a SavedModel as they are.
 
     Args:
-      recorded: a GraphDef with placeholder `text`, string [B], and output `ids`, int32 [B, length].
+      recorded: a graph with placeholder `text`, string [B], and output `ids`, int32 [B, length].
       length: ids a text gets at most, start and end included.
     """
 
     def __init__(self, recorded: Any, length: int) -> None:
-        self._recorded = recorded
+        self._graph = (
+            recorded  # kept: TensorFlow forgets the functions its branches call when a graph is collected
+        )
+        self._recorded = recorded.as_graph_def()
         self._length = length
 
     def __call__(self, text: Any) -> Any:
@@ -66,4 +69,4 @@ def load_tokenizer(preset: str, length: int) -> Tokenizer:
         )
         text = tf.compat.v1.placeholder(tf.string, [None], name="text")
         tf.identity(packer(tokenizer(text)), name="ids")
-    return Tokenizer(graph.as_graph_def(), length)
+    return Tokenizer(graph, length)

@@ -1,5 +1,6 @@
 """What the towers see, worked out here by hand from the raw rows; and the same graph on half of its inputs."""
 
+import gc
 import os
 from collections import Counter
 
@@ -246,3 +247,11 @@ def test_a_preset_that_cannot_be_read_gets_one_line(tmp_path):
     with pytest.raises(TandemError, match="could not load the tokenizer .*import it again") as caught:
         load_tokenizer(str(tmp_path), 8)
     assert "\n" not in str(caught.value)
+
+
+def test_a_tokenizer_works_in_a_function_after_a_collection(preset):
+    tokenizer = load_tokenizer(preset, 8)
+    gc.collect()
+    signature = [tf.TensorSpec([None], tf.string)]
+    ids = tf.function(tokenizer, input_signature=signature, autograph=False)(tf.constant(["red mug", ""]))
+    assert ids.shape == (2, 8) and np.count_nonzero(ids, axis=1).tolist() == [4, 2]
