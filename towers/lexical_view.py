@@ -9,7 +9,7 @@ import tensorflow as tf
 
 @keras.saving.register_keras_serializable("tandem")
 class LexicalView(keras.layers.Layer):
-    """q = scale * unit(sum_l a_l E_l), i = unit(sum_l b_l E_l), over the lexemes l of a text; unit(x) = x / |x|.
+    """q = scale * unit(sum_l a_l E_l), i = unit(sum_l b_l E_l), over the lexemes l of a text, each once; unit(x) = x / |x|.
 
     Rows of E start random and so almost at right angles: an inner product is then about the sum of a_l b_l over shared
     lexemes, over the roots of the texts' sums of squares. With a and b the root of the inverse document frequency that
@@ -68,7 +68,8 @@ class LexicalView(keras.layers.Layer):
 
     def _unit(self, lexemes: Any, weights: Any) -> Any:
         """Weighted sums of table rows, each distinct row read once, at length 1: float32 [B, dimension]."""
-        place = tf.where(lexemes > 0)
+        lexemes = tf.sort(lexemes, axis=1)
+        place = tf.where(lexemes > tf.pad(lexemes, [[0, 0], [1, 0]])[:, :-1])  # the first of its kind in its text
         rows, index = tf.unique(tf.gather_nd(lexemes, place))
         weight = tf.gather(tf.gather(weights.value, rows), index)
         count = tf.shape(lexemes, out_type=tf.int64)[0]
