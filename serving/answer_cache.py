@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
+    from tensorflow_serving.apis.predict_pb2 import PredictRequest
 
 Key = tuple[int, int, bytes]
 
@@ -30,10 +30,8 @@ class AnswerCache:
         self._lock = threading.Lock()
         self._answers: collections.OrderedDict[Key, bytes] = collections.OrderedDict()
 
-    def get(
-        self, version: int, changes: int, request: "PredictRequest"
-    ) -> "tuple[Key, PredictResponse | None]":
-        """The key of a question, for `put`, and its answer if it is there.
+    def get(self, version: int, changes: int, request: "PredictRequest") -> tuple[Key, bytes | None]:
+        """The key of a question, for `put`, and its answer, a serialised `PredictResponse`, if it is there.
 
         Args:
           version: that is asked.
@@ -41,8 +39,6 @@ class AnswerCache:
             than its key, and never older.
           request: the question.
         """
-        from tensorflow_serving.apis.predict_pb2 import PredictResponse
-
         digest = hashlib.blake2b(request.SerializeToString(deterministic=True), digest_size=32).digest()
         key = (version, changes, digest)
         with self._lock:
@@ -52,11 +48,10 @@ class AnswerCache:
                 return key, None
             self.hits += 1
             self._answers.move_to_end(key)
-        return key, PredictResponse.FromString(answer)
+        return key, answer
 
-    def put(self, key: Key, response: "PredictResponse") -> None:
+    def put(self, key: Key, answer: bytes) -> None:
         """Keeps an answer, unless it alone is larger than the cache; lets go of the oldest to make room."""
-        answer = response.SerializeToString()
         with self._lock:
             if key in self._answers or len(answer) > self._most:
                 return

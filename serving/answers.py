@@ -1,8 +1,10 @@
 """What the server answers, whichever way it was asked: gRPC and REST share these functions."""
 
+import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import grpc
@@ -15,14 +17,14 @@ from tensorflow_serving.apis import (
     status_pb2,
 )
 
-from serving.answer_cache import AnswerCache
-from serving.batching import BatchedBundle, Batcher
+from serving.answer_cache import AnswerCache, Key
+from serving.batching import Batcher
 from serving.live_catalogue import LiveCatalogue
 from serving.loaded_bundle import LoadedBundle
 from serving.model_config import served_model
 from serving.observed import Observed, Observer
-from serving.predict import predict
-from serving.request_gate import Caller, RequestGate
+from serving.predict import models_refusals, pack_answer, read_question
+from serving.request_gate import Caller, RequestGate, left
 from serving.request_inputs import Limits, RequestError
 from serving.version_watcher import VersionWatcher
 from transform.errors import TandemError
@@ -62,24 +64,49 @@ class Answers:
         self._limits = limits
         self._gate = gate
 
-    def predict(self, request: predict_pb2.PredictRequest, caller: Caller) -> predict_pb2.PredictResponse:
+    @property
+    def can_wait(self) -> bool:
+        """Whether `predict_soon` can be asked: batches are computed by threads of their own."""
+        return self._batcher is not None
+
+    def predict(self, request: predict_pb2.PredictRequest, caller: Caller) -> bytes:
         """Runs a signature of the version that is chosen when the request arrives.
+
+        Returns:
+          A serialised `PredictResponse`.
 
         Raises:
           RequestError: the request is refused, comes too late, or is one too many.
         """
+        with self._observed("Predict", caller, request) as call:
+            bundle, key, call.answer = self._look_up(request)
+            if call.answer is None:
+                with self._gate.turn(caller):
+                    question = read_question(bundle, request, self._limits)
+                    with models_refusals(question.signature):
+                        if self._batcher:
+                            asked = question.signature, question.inputs, caller
+                            outputs = self._batcher.run(bundle, *asked)
+                        else:
+                            outputs = bundle.run(question.signature, question.inputs)
+                    call.answer = pack_answer(self.model_name, bundle.manifest.version, question, outputs)
+                self._keep(key, call.answer)
+            return call.answer
 
-        def respond() -> predict_pb2.PredictResponse:
-            bundle = self.bundle(request.model_spec)
-            if self._cache is None:
-                return self._compute(bundle, request, caller)
-            key, response = self._cache.get(bundle.manifest.version, bundle.changes.number, request)
-            if response is None:
-                response = self._compute(bundle, request, caller)
-                self._cache.put(key, response)
-            return response
-
-        return self._observed("Predict", caller, request, respond)
+    async def predict_soon(self, request: predict_pb2.PredictRequest, caller: Caller) -> bytes:
+        """As `predict`, for an event loop: others are listened to until the batch is computed."""
+        assert self._batcher, "expected batches: ask `predict`"
+        with self._observed("Predict", caller, request) as call:
+            bundle, key, call.answer = self._look_up(request)
+            if call.answer is None:
+                with self._gate.place(caller):
+                    question = read_question(bundle, request, self._limits)
+                    with models_refusals(question.signature):
+                        asked = question.signature, question.inputs, caller
+                        outputs = await self._batcher.run_soon(bundle, *asked)
+                    call.answer = pack_answer(self.model_name, bundle.manifest.version, question, outputs)
+                self._keep(key, call.answer)
+            return call.answer
 
     def metadata(
         self, request: get_model_metadata_pb2.GetModelMetadataRequest, caller: Caller
@@ -104,7 +131,7 @@ class Answers:
             response.metadata[SIGNATURE_DEF].Pack(definitions)
             return response
 
-        return self._observed("GetModelMetadata", caller, request, respond)
+        return self._answered("GetModelMetadata", caller, request, respond)
 
     def status(
         self, request: get_model_status_pb2.GetModelStatusRequest, caller: Caller
@@ -130,7 +157,7 @@ class Answers:
                 entry.status.error_message = status.error
             return response
 
-        return self._observed("GetModelStatus", caller, request, respond)
+        return self._answered("GetModelStatus", caller, request, respond)
 
     def reload(
         self, request: model_management_pb2.ReloadConfigRequest, caller: Caller
@@ -159,7 +186,7 @@ class Answers:
                 raise RequestError("FAILED_PRECONDITION", str(error)) from error
             return model_management_pb2.ReloadConfigResponse(status=status_pb2.StatusProto())
 
-        return self._observed("HandleReloadConfigRequest", caller, request, respond)
+        return self._answered("HandleReloadConfigRequest", caller, request, respond)
 
     def change(self, body: Mapping[str, Any], caller: Caller) -> dict[str, Any]:
         """Changes the catalogue; see `LiveCatalogue.apply`.
@@ -167,7 +194,7 @@ class Answers:
         Raises:
           RequestError: the change is refused, and nothing is changed.
         """
-        return self._observed("Apply", caller, None, lambda: self._catalogue.apply(body, caller))
+        return self._answered("Apply", caller, None, lambda: self._catalogue.apply(body, caller))
 
     def bundle(self, spec: model_pb2.ModelSpec) -> LoadedBundle:
         """The version that a request chooses.
@@ -189,19 +216,16 @@ class Answers:
             )
         return loaded[chosen]
 
-    def _compute(
-        self, bundle: LoadedBundle, request: predict_pb2.PredictRequest, caller: Caller
-    ) -> predict_pb2.PredictResponse:
-        asked: Any = BatchedBundle(bundle, self._batcher, caller) if self._batcher else bundle
-        with self._gate.turn(caller):
-            try:
-                response = predict(asked, request, self._limits)
-            except UnicodeDecodeError as error:  # TensorFlow's refusal, which quotes the bytes
-                raise RequestError(
-                    "INVALID_ARGUMENT", "the inputs hold bytes that are no record, expected serialised ones"
-                ) from error
-        response.model_spec.name = self.model_name
-        return response
+    def _look_up(self, request: predict_pb2.PredictRequest) -> tuple[LoadedBundle, Key | None, bytes | None]:
+        """The version that is asked; under what the cache keeps its answer, and the answer if it is there."""
+        bundle = self.bundle(request.model_spec)
+        if self._cache is None:
+            return bundle, None, None
+        return bundle, *self._cache.get(bundle.manifest.version, bundle.changes.number, request)
+
+    def _keep(self, key: Key | None, answer: bytes) -> None:
+        if self._cache and key:
+            self._cache.put(key, answer)
 
     def _chosen(self, spec: model_pb2.ModelSpec) -> int | None:
         """The version that a request names, by number or by label."""
@@ -236,16 +260,28 @@ class Answers:
                 "NOT_FOUND", f"model {spec.name[:100]!r} is not served, expected {self.model_name!r}"
             )
 
-    def _observed(
+    def _answered(
         self, method: str, caller: Caller, request: Any, respond: Callable[[], Response]
     ) -> Response:
+        with self._observed(method, caller, request):
+            return respond()
+
+    @contextlib.contextmanager
+    def _observed(self, method: str, caller: Caller, request: Any) -> Iterator["_Call"]:
+        """Tells how a call ended; what is no refusal becomes one.
+
+        Raises:
+          RequestError: INTERNAL for a fault of the server.
+        """
         started = time.perf_counter()
-        error, response = None, None
+        error, call = None, _Call()
         try:
-            response = respond()
-            return response
+            yield call
         except RequestError as refusal:
             error = refusal
+            raise
+        except asyncio.CancelledError:
+            error = left(caller)
             raise
         except Exception as fault:
             logger.exception("a request failed")
@@ -253,5 +289,16 @@ class Answers:
             raise error from fault
         finally:
             status, message = (error.status, error.message) if error else ("OK", "")
+            answer = None if error else call.answer
             seconds = time.perf_counter() - started
-            self.observe(Observed(method, caller.entrypoint, status, seconds, request, response, message))
+            self.observe(Observed(method, caller.entrypoint, status, seconds, request, answer, message))
+
+
+class _Call:
+    """One call under way.
+
+    Attributes:
+      answer: of `Predict`, once it is known.
+    """
+
+    answer: bytes | None = None

@@ -1,11 +1,13 @@
 """Requests that arrive together are answered in one call of the model."""
 
+import asyncio
 import collections
+import functools
 import logging
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -107,13 +109,27 @@ class Batcher:
         Raises:
           RequestError: DEADLINE_EXCEEDED or CANCELLED where the caller did not wait until it was computed.
         """
-        request = _Waiting(bundle, signature, inputs, caller)
-        alone = signature not in SIGNATURES or request.rows >= self._parameters.max_batch_size
-        self._join(object() if alone else (bundle.manifest.version, signature), request)
-        request.answered.acquire()
-        if request.error is not None:
-            raise request.error
-        return request.outputs
+        answered = threading.Lock()  # cheaper than an event, of which there would be one a request
+        answered.acquire()
+        request = self._ask(_Waiting(bundle, signature, inputs, caller, answered.release))
+        answered.acquire()
+        return request.answer()
+
+    async def run_soon(
+        self, bundle: "LoadedBundle", signature: str, inputs: Arrays, caller: Caller
+    ) -> dict[str, NDArray[Any]]:
+        """The same for an event loop."""
+        loop = asyncio.get_running_loop()
+        answered = loop.create_future()
+        tell = functools.partial(loop.call_soon_threadsafe, _wake, answered)
+        request = self._ask(_Waiting(bundle, signature, inputs, caller, tell))
+        await answered
+        return request.answer()
+
+    def _ask(self, request: "_Waiting") -> "_Waiting":
+        alone = request.signature not in SIGNATURES or request.rows >= self._parameters.max_batch_size
+        self._join(object() if alone else (request.bundle.manifest.version, request.signature), request)
+        return request
 
     def _join(self, key: object, request: "_Waiting") -> None:
         with self._changed:
@@ -179,7 +195,7 @@ class Batcher:
             with self._changed:
                 self._rows -= rows
             for request in batch:
-                request.answered.release()
+                request.tell()
 
     def _compute(self, batch: "list[_Waiting]") -> None:
         with self._changed:
@@ -208,36 +224,32 @@ class Batcher:
             start = end
 
 
-class BatchedBundle:
-    """A bundle whose `run` joins batches for one caller; the rest is the bundle's own."""
-
-    def __init__(self, bundle: "LoadedBundle", batcher: Batcher, caller: Caller) -> None:
-        self._bundle = bundle
-        self._batcher = batcher
-        self._caller = caller
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._bundle, name)
-
-    def run(self, signature: str, inputs: Arrays) -> dict[str, NDArray[Any]]:
-        """As `Batcher.run`."""
-        return self._batcher.run(self._bundle, signature, inputs, self._caller)
-
-
 class _Waiting:
-    """A request that waits for its answer, which is there when `answered` can be acquired."""
+    """A request that waits for its answer; `tell` is called by another thread when it is there."""
 
-    def __init__(self, bundle: "LoadedBundle", signature: str, inputs: Arrays, caller: Caller) -> None:
+    def __init__(
+        self,
+        bundle: "LoadedBundle",
+        signature: str,
+        inputs: Arrays,
+        caller: Caller,
+        tell: Callable[[], object],
+    ) -> None:
         self.bundle = bundle
         self.signature = signature
         self.inputs = inputs
         self.caller = caller
+        self.tell = tell
         self.rows = len(next(iter(inputs.values())))
         self.since = time.perf_counter()
         self.outputs: dict[str, NDArray[Any]] = {}
         self.error: Exception | None = None
-        self.answered = threading.Lock()  # cheaper than an event, of which there would be one a request
-        self.answered.acquire()
+
+    def answer(self) -> dict[str, NDArray[Any]]:
+        """The outputs, or what went wrong as an exception."""
+        if self.error is not None:
+            raise self.error
+        return self.outputs
 
     def is_wanted(self) -> bool:
         """Whether the caller still waits; where not, `error` says so."""
@@ -246,6 +258,11 @@ class _Waiting:
         except Exception as error:  # a RequestError, or a connection that went while it was looked at
             self.error = error
         return self.error is None
+
+
+def _wake(answered: "asyncio.Future[None]") -> None:
+    if not answered.done():  # as it is where the caller has left
+        answered.set_result(None)
 
 
 def _joined(requests: list[Arrays], specs: Mapping[str, Any]) -> dict[str, NDArray[Any]]:

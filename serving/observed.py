@@ -13,7 +13,7 @@ class Observed(NamedTuple):
       status: name of the gRPC status code; "OK" for an answer.
       seconds: from the request's arrival in the server to its answer, both decoded.
       request: its message; none where it was refused unread.
-      response: its message; none where it was refused.
+      response: of `Predict`, the serialised answer; none where it was refused.
       message: why it was refused, "" where it was not; may quote the request.
     """
 
@@ -22,7 +22,7 @@ class Observed(NamedTuple):
     status: str
     seconds: float
     request: Any = None
-    response: Any = None
+    response: bytes | None = None
     message: str = ""
 
 

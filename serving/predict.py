@@ -1,6 +1,8 @@
-"""Answers one `PredictRequest` from one bundle."""
+"""A `PredictRequest` becomes what one bundle is asked, and its outputs the answer."""
 
-from typing import TYPE_CHECKING, Any
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,11 +12,27 @@ from serving.request_inputs import Limits, RequestError, read_inputs
 
 if TYPE_CHECKING:
     from tensorflow.core.framework.tensor_pb2 import TensorProto
-    from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
+    from tensorflow_serving.apis.predict_pb2 import PredictRequest
+
+Arrays = Mapping[str, NDArray[Any]]
 
 
-def predict(bundle: LoadedBundle, request: "PredictRequest", limits: Limits) -> "PredictResponse":
-    """Checks the request, runs its signature and packs the outputs it asks for.
+class Question(NamedTuple):
+    """What a request asks of a bundle.
+
+    Attributes:
+      signature: that is run.
+      inputs: all that it takes.
+      outputs: names of those that are wanted; empty for all.
+    """
+
+    signature: str
+    inputs: Arrays
+    outputs: frozenset[str]
+
+
+def read_question(bundle: LoadedBundle, request: "PredictRequest", limits: Limits) -> Question:
+    """Checks a request.
 
     Args:
       bundle: the version that answers.
@@ -22,18 +40,15 @@ def predict(bundle: LoadedBundle, request: "PredictRequest", limits: Limits) -> 
       limits: sizes.
 
     Raises:
-      RequestError: INVALID_ARGUMENT; NOT_FOUND of `related`; FAILED_PRECONDITION of a filter.
+      RequestError: INVALID_ARGUMENT; FAILED_PRECONDITION of a filter.
     """
-    import tensorflow as tf
-    from tensorflow_serving.apis import predict_pb2
-
     signature = request.model_spec.signature_name or DEFAULT
     if signature not in bundle.specs:
         raise RequestError(
             "INVALID_ARGUMENT",
             f"signature {signature[:100]!r} is unknown, expected one of {', '.join(sorted(bundle.specs))}",
         )
-    wanted = set(request.output_filter)
+    wanted = frozenset(request.output_filter)
     known = set(bundle.signature_defs[signature].outputs)
     if wanted - known:
         raise RequestError(
@@ -47,19 +62,42 @@ def predict(bundle: LoadedBundle, request: "PredictRequest", limits: Limits) -> 
         filters = bundle.filters.specs
     inputs = read_inputs(request.inputs, bundle.specs[signature], signature, limits, filters)
     bundle.filters.check_values(inputs)
+    return Question(signature, inputs, wanted)
+
+
+@contextlib.contextmanager
+def models_refusals(signature: str) -> Iterator[None]:
+    """Inputs that the graph does not take are the client's fault.
+
+    Raises:
+      RequestError: INVALID_ARGUMENT.
+    """
+    import tensorflow as tf
+
     try:
-        outputs = bundle.run(signature, inputs)
+        yield
     except tf.errors.InvalidArgumentError as error:
         raise RequestError(
             "INVALID_ARGUMENT", f"signature {signature!r}: {error.message.splitlines()[0]}"
         ) from error
+    except UnicodeDecodeError as error:  # TensorFlow's refusal, which quotes the bytes
+        raise RequestError(
+            "INVALID_ARGUMENT", "the inputs hold bytes that are no record, expected serialised ones"
+        ) from error
+
+
+def pack_answer(model: str, version: int, question: Question, outputs: Arrays) -> bytes:
+    """A serialised `PredictResponse` with the outputs that are wanted, and which model and version they are of."""
+    from tensorflow_serving.apis import predict_pb2
+
     response = predict_pb2.PredictResponse()
-    response.model_spec.signature_name = signature
-    response.model_spec.version.value = bundle.manifest.version
+    response.model_spec.name = model
+    response.model_spec.signature_name = question.signature
+    response.model_spec.version.value = version
     for name, value in outputs.items():
-        if not wanted or name in wanted:
+        if not question.outputs or name in question.outputs:
             _pack(value, response.outputs[name])
-    return response
+    return bytes(response.SerializeToString())
 
 
 def _pack(array: NDArray[Any], tensor: "TensorProto") -> None:

@@ -166,8 +166,8 @@ def _record(observed: Observed, rate: float) -> bytes:
 
     log = prediction_log_pb2.PredictionLog()
     log.predict_log.request.CopyFrom(observed.request)
-    log.predict_log.response.CopyFrom(observed.response)
-    log.log_metadata.model_spec.CopyFrom(observed.response.model_spec)
+    log.predict_log.response.ParseFromString(observed.response or b"")
+    log.log_metadata.model_spec.CopyFrom(log.predict_log.response.model_spec)
     log.log_metadata.sampling_config.sampling_rate = rate
     log.log_metadata.timestamp_secs = int(time.time())
     return bytes(log.SerializeToString())

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from serving.loaded_bundle import EXACT, LoadedBundle, load_bundle
 from serving.manifest import BundleError
-from serving.predict import predict
+from serving.predict import models_refusals, read_question
 from serving.request_inputs import Limits, RequestError
 from serving.warmup import read_warmup_requests
 
@@ -18,9 +18,10 @@ def load_and_warm_up(directory: Path, limits: Limits) -> LoadedBundle:
     bundle = load_bundle(directory)
     for number, request in enumerate(read_warmup_requests(str(directory))):
         try:
-            predict(bundle, request, limits)
-            request.model_spec.signature_name = EXACT
-            predict(bundle, request, limits)
+            question = read_question(bundle, request, limits)
+            with models_refusals(question.signature):
+                for signature in (question.signature, EXACT):
+                    bundle.run(signature, question.inputs)
         except (RequestError, ValueError) as error:
             raise BundleError(
                 f"{directory} does not answer its warm-up request {number}: {error}; push a bundle that does."

@@ -38,12 +38,12 @@ class RequestGate:
         self._turns = threading.Semaphore(workers)
 
     @contextlib.contextmanager
-    def turn(self, caller: Caller) -> Iterator[None]:
-        """Holds a turn to compute; waits for it as long as the caller does.
+    def place(self, caller: Caller) -> Iterator[None]:
+        """Counts a request as in flight.
 
         Raises:
-          RequestError: RESOURCE_EXHAUSTED at once where too many are in flight; DEADLINE_EXCEEDED or
-            CANCELLED where the caller waits no longer.
+          RequestError: RESOURCE_EXHAUSTED at once where too many are; DEADLINE_EXCEEDED or CANCELLED where the caller waits
+            no longer.
         """
         with self._lock:
             if self.in_flight >= self._most:
@@ -54,18 +54,28 @@ class RequestGate:
                 )
             self.in_flight += 1
         try:
+            check_waits(caller)
+            yield
+        finally:
+            with self._lock:
+                self.in_flight -= 1
+
+    @contextlib.contextmanager
+    def turn(self, caller: Caller) -> Iterator[None]:
+        """Holds a turn to compute; waits for it as long as the caller does.
+
+        Raises:
+          RequestError: as `place` does.
+        """
+        with self.place(caller):
             self._wait(caller)
             try:
                 check_waits(caller)
                 yield
             finally:
                 self._turns.release()
-        finally:
-            with self._lock:
-                self.in_flight -= 1
 
     def _wait(self, caller: Caller) -> None:
-        check_waits(caller)
         remaining = caller.time_remaining()
         timeout = None if remaining is None else min(max(remaining, 0.0), threading.TIMEOUT_MAX)
         if not self._turns.acquire(timeout=timeout):
@@ -82,8 +92,16 @@ def check_waits(caller: Caller) -> None:
     if remaining is not None and remaining <= 0:
         raise _late()
     if not caller.is_active():
-        raise RequestError("CANCELLED", "the caller left before the work began")
+        raise left(caller)
+
+
+def left(caller: Caller) -> RequestError:
+    """What is said of a caller who waits no longer."""
+    remaining = caller.time_remaining()
+    if remaining is not None and remaining <= 0:
+        return _late()
+    return RequestError("CANCELLED", "the caller left before the work was done")
 
 
 def _late() -> RequestError:
-    return RequestError("DEADLINE_EXCEEDED", "the deadline passed before the work began")
+    return RequestError("DEADLINE_EXCEEDED", "the deadline passed before the work was done")

@@ -75,6 +75,8 @@ class RequestLog:
         yield CounterMetricFamily("tandem_request_log_lost", "Lines that were not written.", value=self.lost)
 
     def _fields(self, observed: Observed) -> dict[str, Any]:
+        from tensorflow_serving.apis.predict_pb2 import PredictResponse
+
         now = datetime.datetime.now(datetime.timezone.utc)
         fields: dict[str, Any] = {
             "time": now.isoformat(timespec="milliseconds"),
@@ -85,7 +87,7 @@ class RequestLog:
             "model": self._model_name,
         }
         if observed.method == "Predict" and observed.response is not None:
-            spec = observed.response.model_spec
+            spec = PredictResponse.FromString(observed.response).model_spec
             fields |= {"version": spec.version.value, "signature": spec.signature_name}
             fields["rows"] = max(
                 tensor.tensor_shape.dim[0].size for tensor in observed.request.inputs.values()

@@ -164,7 +164,8 @@ def rest_handler(answers: Answers, access: Access, max_bytes: int) -> type[Handl
                         by_row = _read(answers, request, body)
                     except RequestError as error:
                         return self._refuse(route, error)
-                    return 200, rest_json.predictions(answers.predict(request, caller), by_row)
+                    answer = predict_pb2.PredictResponse.FromString(answers.predict(request, caller))
+                    return 200, rest_json.predictions(answer, by_row)
                 if route.verb == "/metadata":
                     asked = get_model_metadata_pb2.GetModelMetadataRequest(
                         model_spec=route.spec, metadata_field=[SIGNATURE_DEF]

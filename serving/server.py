@@ -17,7 +17,7 @@ from serving.batching_file import read_batching_parameters
 from serving.catalogue_log import CatalogueLog
 from serving.catalogue_metrics import CatalogueMetrics
 from serving.grpc_access import GrpcAccess
-from serving.grpc_server import add_services, make_server, report_health
+from serving.grpc_server import GrpcServer
 from serving.http_server import HttpServer
 from serving.live_catalogue import LiveCatalogue
 from serving.loaded_bundle import LoadedBundle
@@ -97,9 +97,8 @@ class RetrievalServer:
         observe = _all(observers)
         access = Access(read_tokens(options.tokens) if options.tokens else None)
         tls = read_tls(options.tls_cert, options.tls_key, options.tls_client_ca) if options.tls_cert else None
-        self._server, self.port = make_server(
-            options, GrpcAccess(access, observe), tls.credentials if tls else None
-        )
+        self._server = GrpcServer(options, GrpcAccess(access, observe), tls.credentials if tls else None)
+        self.port = self._server.port
         self._rest = _listen("--rest-port", options.host, options.rest_port, tls)
         self.rest_port = self._rest.port if self._rest else None
         self._metrics = _listen("--metrics-port", options.host, options.metrics_port, tls)
@@ -112,9 +111,9 @@ class RetrievalServer:
 
         gc.freeze()  # what is imported stays: collecting a replaced version need not look through it
         answers = Answers(model.name, self._watcher, options.limits, gate, observe, batcher, cache, catalogue)
-        self._health = add_services(self._server, answers)
+        self._server.add_services(answers)
         self._rest_handler = rest_handler(answers, access, options.max_message_mb << 20)
-        self._watcher.when_ready = lambda: report_health(self._health, serving=True)
+        self._watcher.when_ready = lambda: self._server.report_health(serving=True)
         logger.info("listening on %s:%d (gRPC, model %r)", options.host, self.port, model.name)
         for http, what in ((self._rest, "REST"), (self._metrics, "metrics")):
             if http:
@@ -134,14 +133,13 @@ class RetrievalServer:
 
     def stop(self, drain_seconds: float = _DRAIN_SECONDS) -> None:
         """Takes no new request, lets those in flight finish, and returns when all is over."""
-        self._health.enter_graceful_shutdown()
+        stopping = self._server.stop(drain_seconds)
         self._watcher.stop()
         self._catalogue.stop()
-        stopping = self._server.stop(drain_seconds)
         for http in (self._rest, self._metrics):
             if http:
                 http.stop(drain_seconds)
-        stopping.wait()
+        stopping.result()
         if self._batcher:
             self._batcher.stop()
         if self._prediction_log:

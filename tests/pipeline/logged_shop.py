@@ -80,7 +80,7 @@ def answered(request: predict_pb2.PredictRequest, version: int) -> Observed:
     """The request as a server has answered it."""
     response = predict_pb2.PredictResponse()
     response.model_spec.version.value = version
-    return Observed("Predict", "GRPC", "OK", 0.01, request, response)
+    return Observed("Predict", "GRPC", "OK", 0.01, request, response.SerializeToString())
 
 
 def write_log(directory: Path, requests: list[predict_pb2.PredictRequest], version: int) -> None:

@@ -6,12 +6,27 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2
 
+from serving.loaded_bundle import LoadedBundle
+from serving.predict import models_refusals, pack_answer, read_question
+from serving.request_inputs import Limits
 from tests.serving.conftest import Shop
 
 NAN = math.nan
 HISTORY = [["sku-3", "sku-50", "sku-3", "gone"]]
 LOVED = [["loved", "loved", "view", "loved"]]  # a bonus of 2 each
+
+
+def predict(
+    bundle: LoadedBundle, request: predict_pb2.PredictRequest, run: Any = None
+) -> predict_pb2.PredictResponse:
+    """What the server does between message and message; `run` instead of the bundle's."""
+    question = read_question(bundle, request, Limits())
+    with models_refusals(question.signature):
+        outputs = (run or bundle.run)(question.signature, question.inputs)
+    answer = pack_answer("retrieval", bundle.manifest.version, question, outputs)
+    return predict_pb2.PredictResponse.FromString(answer)
 
 
 def passes(item: dict[str, Any], filters: dict[str, Any], history: list[str]) -> bool:

@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 from serving.catalogue_log import CatalogueLog
 from serving.live_catalogue import LiveCatalogue
 from serving.loaded_bundle import LoadedBundle, load_bundle
-from serving.predict import predict
 from serving.request_inputs import Limits, RequestError
 from tests.serving.catalogue_oracle import Client, embed_item
 from tests.serving.conftest import Shop, request_of
-from tests.serving.filter_oracle import HISTORY, LOVED, answered, best_20, passes, tensors
+from tests.serving.filter_oracle import HISTORY, LOVED, answered, best_20, passes, predict, tensors
 from tests.serving.test_filters import FILTERS
 
 UPSERTS = [
@@ -64,7 +63,7 @@ def test_filters_agree_with_a_look_at_every_item_as_it_now_is(
         for item_id, (item, own) in live.items()
         if passes(item, filters, history)
     ]
-    answer = predict(bundle, request_of(signature, **query, **tensors(filters)), Limits())
+    answer = predict(bundle, request_of(signature, **query, **tensors(filters)))
     assert answered(answer) == best_20(sorted(wanted, key=lambda pair: -pair[1])[:20])
 
 

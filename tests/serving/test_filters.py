@@ -9,12 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.loaded_bundle import LoadedBundle, load_bundle
-from serving.predict import predict
-from serving.request_inputs import Limits, RequestError
+from serving.request_inputs import RequestError
 from serving.settings import IndexSettings
 from serving.write_bundle import write_bundle
 from tests.serving.conftest import COLOURS, Shop, request_of
-from tests.serving.filter_oracle import HISTORY, LOVED, NAN, answered, expected, tensors
+from tests.serving.filter_oracle import HISTORY, LOVED, NAN, answered, expected, predict, tensors
 from transform.settings import Feature, FeatureSettings
 
 
@@ -50,14 +49,14 @@ def test_random_filters_agree_with_a_look_at_every_item(
     query: dict[str, Any] = {"query": ["red mug"]}
     if with_history:
         query |= {"history_item_ids": HISTORY, "history_event_types": LOVED}
-    answer = predict(bundle, request_of(signature, **query, **tensors(filters)), Limits())
+    answer = predict(bundle, request_of(signature, **query, **tensors(filters)))
     assert answered(answer) == expected(shop, filters, **query)
 
 
 def test_each_filter_shows(shop: Shop, bundle: LoadedBundle) -> None:
     def ids(**filters: Any) -> list[str]:
         query = {"query": ["red mug"], "history_item_ids": HISTORY, "history_event_types": LOVED}
-        answer = predict(bundle, request_of(**query, **tensors(filters)), Limits())
+        answer = predict(bundle, request_of(**query, **tensors(filters)))
         return [item.decode() for item in answer.outputs["item_ids"].string_val if item]
 
     everything = ids()
@@ -113,13 +112,13 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 def test_bad_filter_is_named(bundle: LoadedBundle, case: str) -> None:
     inputs, reason = BAD[case]
     with pytest.raises(RequestError, match=reason) as caught:
-        predict(bundle, request_of(query=["mug"], **inputs), Limits())
+        predict(bundle, request_of(query=["mug"], **inputs))
     assert caught.value.status == "INVALID_ARGUMENT"
 
 
 def test_filters_are_for_retrieval_only(bundle: LoadedBundle) -> None:
     with pytest.raises(RequestError, match="'filter_brand' is unknown to signature 'embed_query'"):
-        predict(bundle, request_of("embed_query", query=["mug"], filter_brand=[["acme"]]), Limits())
+        predict(bundle, request_of("embed_query", query=["mug"], filter_brand=[["acme"]]))
 
 
 def test_metadata_lists_the_filters(bundle: LoadedBundle) -> None:
@@ -132,13 +131,13 @@ def test_metadata_lists_the_filters(bundle: LoadedBundle) -> None:
 def test_bundle_without_attributes_serves_on_and_filters_by_items_only(shop: Shop, tmp_path: Path) -> None:
     write_bundle(shop.towers_dir, shop.catalogue, str(tmp_path / "old"), IndexSettings(k=20))
     old = load_bundle(tmp_path / "old")
-    answer = predict(old, request_of(query=["mug"]), Limits())
+    answer = predict(old, request_of(query=["mug"]))
     assert answered(answer) == expected(shop, {}, query=["mug"])
     filters = {"exclude_item_ids": ["sku-1"], "filter_item_ids": ["sku-1", "sku-2"]}
-    answer = predict(old, request_of(query=["mug"], **tensors(filters)), Limits())
+    answer = predict(old, request_of(query=["mug"], **tensors(filters)))
     assert answered(answer) == expected(shop, filters, query=["mug"])
     with pytest.raises(RequestError, match="'filter_brand' filters by an attribute .* push again") as caught:
-        predict(old, request_of(query=["mug"], filter_brand=[["acme"]]), Limits())
+        predict(old, request_of(query=["mug"], filter_brand=[["acme"]]))
     assert caught.value.status == "FAILED_PRECONDITION"
 
 

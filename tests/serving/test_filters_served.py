@@ -14,15 +14,13 @@ import pytest
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
 from serving import server as servers
-from serving.batching import BatchedBundle, Batcher, BatchingParameters
+from serving.batching import Batcher, BatchingParameters
 from serving.bundle import publish
 from serving.client import RetrievalClient, wait_until_available
 from serving.item_filter import ItemFilter
 from serving.loaded_bundle import load_bundle
-from serving.predict import predict
-from serving.request_inputs import Limits
 from tests.serving.conftest import Shop, request_of
-from tests.serving.filter_oracle import HISTORY, LOVED, NAN, answered, best, expected, tensors
+from tests.serving.filter_oracle import HISTORY, LOVED, NAN, answered, best, expected, predict, tensors
 
 
 class TestTogether:
@@ -44,11 +42,14 @@ class TestTogether:
         batcher = Batcher(BatchingParameters(4, 20_000_000, 1))
         batcher.start()
         caller = SimpleNamespace(entrypoint="GRPC", time_remaining=lambda: None, is_active=lambda: True)
-        batched: Any = BatchedBundle(load_bundle(shop.bundle_dir), batcher, caller)
+        bundle = load_bundle(shop.bundle_dir)
+
+        def run(signature: str, inputs: Any) -> Any:
+            return batcher.run(bundle, signature, inputs, caller)
 
         def ask(request: Any) -> Any:
             request.model_spec.signature_name = signature
-            return predict(batched, request, Limits())
+            return predict(bundle, request, run)
 
         with ThreadPoolExecutor(4) as pool:
             answers = list(pool.map(ask, self.requests()))
@@ -62,7 +63,11 @@ class TestTogether:
         batcher = Batcher(BatchingParameters(3, 20_000_000, 1))
         batcher.start()
         caller = SimpleNamespace(entrypoint="GRPC", time_remaining=lambda: None, is_active=lambda: True)
-        batched: Any = BatchedBundle(load_bundle(shop.bundle_dir), batcher, caller)
+        bundle = load_bundle(shop.bundle_dir)
+
+        def run(signature: str, inputs: Any) -> Any:
+            return batcher.run(bundle, signature, inputs, caller)
+
         histories: list[dict[str, Any]] = [
             {"history_item_ids": [["sku-1", "sku-2", "sku-3"]]},
             {"history_ages": [[1.0]]},  # of no item
@@ -71,13 +76,12 @@ class TestTogether:
         without = [request_of(query=["red mug"], **given) for given in histories]
         requests = [request_of(query=["red mug"], exclude_history=[True], **given) for given in histories]
         with ThreadPoolExecutor(3) as pool:
-            answers = list(pool.map(lambda request: predict(batched, request, Limits()), requests))
+            answers = list(pool.map(lambda request: predict(bundle, request, run), requests))
         batcher.stop()
         assert (batcher.calls, batcher.requests) == (1, 3)
         assert not set(answered(answers[0])["ids"]) & {"sku-1", "sku-2", "sku-3"}
-        bundle = load_bundle(shop.bundle_dir)
         for place in (1, 2):
-            alone = answered(predict(bundle, without[place], Limits()))
+            alone = answered(predict(bundle, without[place]))
             assert answered(answers[place])["ids"] == alone["ids"]
 
     def test_rows_of_one_request_have_filters_of_their_own(self, shop: Shop, stub) -> None:

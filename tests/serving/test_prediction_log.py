@@ -41,7 +41,7 @@ def texts_of(directory: Path) -> list[str]:
 def answered(text: str) -> Observed:
     response = predict_pb2.PredictResponse()
     response.model_spec.version.value = 3
-    return Observed("Predict", "GRPC", "OK", 0.01, request_of(query=[text]), response)
+    return Observed("Predict", "GRPC", "OK", 0.01, request_of(query=[text]), response.SerializeToString())
 
 
 def test_server_logs_answered_requests_with_their_version(push_dir: Path, tmp_path: Path) -> None:
