@@ -123,6 +123,7 @@ def create_pipeline(
         previous_push=previous.outputs["push"],
         model_blessing=gatekeeper.outputs["blessing"],
         pushed=pusher.outputs["pushed"],
+        examples=examples,
         log_dir=os.path.join(root, "tensorboard", "pushes"),
     )
     return tfx.dsl.Pipeline(

@@ -5,15 +5,19 @@ import os
 
 from tfx.dsl.component.experimental.annotations import InputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
-from tfx.types import standard_artifacts
+from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
 from pipeline.drift import drift, read_catalogue
 from pipeline.gate_report import GateReport, read_report
 from pipeline.projector import write_projector
 from pipeline.pusher import REPORT
+from pipeline.sample_queries import sample_queries
 from serving.bundle import read_manifest
+from serving.embed_queries import read_examples
 from serving.write_bundle import ITEMS
+
+_SAMPLE = 12  # held-out requests whose best items are shown
 
 
 @component
@@ -22,15 +26,17 @@ def PushBoard(
     previous_push: InputArtifact[standard_artifacts.Model],
     model_blessing: InputArtifact[standard_artifacts.ModelBlessing],
     pushed: InputArtifact[standard_artifacts.PushedModel],
+    examples: InputArtifact[standard_artifacts.Examples],
     log_dir: Parameter[str],
 ) -> None:
-    """Writes the figures of one run as scalars at the step of its newest span, and its items for the projector.
+    """Writes the figures of one run as scalars at the step of its newest span, what it finds, and its items for the projector.
 
     Args:
       bundle: what CatalogIndexer wrote.
       previous_push: the bundle it was compared with, or a record that there is none.
       model_blessing: Gatekeeper's report.
       pushed: whether the candidate was pushed.
+      examples: raw; some rows of split eval are asked as sample queries.
       log_dir: `<log_dir>/candidate` and `<log_dir>/previous` get event files.
     """
     import tensorflow as tf
@@ -51,6 +57,9 @@ def PushBoard(
             for tag, value in values.items():
                 tf.summary.scalar(tag, value)
     items = parquet.read_table(os.path.join(candidate, ITEMS))
+    rows = read_examples(artifact_utils.get_split_uri([examples], "eval"), _SAMPLE)
+    with tf.summary.create_file_writer(os.path.join(log_dir, "candidate")).as_default(step):
+        tf.summary.text("sample_queries", sample_queries(candidate, rows, items))
     write_projector(os.path.join(log_dir, "candidate"), read_catalogue(candidate), items)
 
 

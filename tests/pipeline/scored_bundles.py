@@ -28,6 +28,24 @@ class _Scores(tf.Module):
         parsed = tf.io.parse_example(examples, {self.column: tf.io.FixedLenFeature([], tf.float32)})
         return {metric: parsed[self.column] for metric in METRICS}
 
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+    def parse_queries(self, examples):
+        """Every row asks for "red | mug", but those of new users, who bought b."""
+        parsed = tf.io.parse_example(examples, {"user_group": tf.io.FixedLenFeature([], tf.string)})
+        is_new = parsed["user_group"] == "new"
+        history = tf.where(is_new, "b", "")[:, tf.newaxis]
+        return {"query": tf.where(is_new, "", "red | mug"), "history_item_ids": history}
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None], tf.string, name="query"),
+            tf.TensorSpec([None, None], tf.string, name="history_item_ids"),
+        ]
+    )
+    def search(self, query, history_item_ids):
+        """All items, in the catalogue's order."""
+        return {"item_ids": tf.repeat(self.item_ids[tf.newaxis], tf.shape(query)[0], axis=0)}
+
 
 def artifact(kind, uri):
     made = kind()
@@ -39,7 +57,9 @@ def write_bundle(uri, column, *, spans=(1,), item_ids=("a",), item_vectors=((1.0
     """Writes `<uri>/Format-Serving`, sealed, whose metrics of a request are the request's `column`; returns a Model."""
     directory = Path(uri, "Format-Serving")
     model = _Scores(column, list(item_ids), list(item_vectors))
-    tf.saved_model.save(model, str(directory), signatures={"evaluate": model.evaluate})
+    tf.saved_model.save(
+        model, str(directory), signatures={"evaluate": model.evaluate, "serving_default": model.search}
+    )
     (directory / TRAINING_STATE).mkdir(parents=True)
     (directory / TRAINING_STATE / "state.json").write_text("{}")
     named = {

@@ -5,9 +5,12 @@ import os
 from pathlib import Path
 
 import apache_beam as beam
+import h5py
 import numpy as np
 import pytest
+import tensorflow as tf
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from safetensors.numpy import load_file
 
 from pipeline.due import NothingDue
 from pipeline.evaluate import evaluate
@@ -18,8 +21,9 @@ from serving.bundle import read_manifest, verify_bundle, versions
 from serving.client import RetrievalClient, wait_until_available
 from serving.embed_items import embed_items, read_embedded_items
 from serving.metrics import METRICS
-from serving.write_bundle import BASELINE
+from serving.write_bundle import BASELINE, TRAINING_STATE
 from tests.pipeline.days import next_week
+from towers.tune_encoder import WEIGHTS_FILE
 from transform.baseline import read_baseline
 from transform.errors import TandemError
 
@@ -105,6 +109,25 @@ def test_second_push_warm_starts_from_the_first_and_learns_what_is_new_and_some_
     meta = json.loads(Path(loop.second.uris["InteractionGen"]["examples"], "interactions.json").read_text())
     assert meta["train_from"] == first.trained_until, "new targets start where the first push stopped"
     assert 0 < meta["counts"]["replayed_rows"] < meta["counts"]["train_rows"]
+
+
+def test_both_pushes_serve_the_encoder_that_the_first_run_tuned(loop):
+    published = h5py.File(os.path.join(loop.settings.encoder.preset, "model.weights.h5"))
+    untuned = []
+    published.visititems(
+        lambda _, one: untuned.append(np.array(one)) if isinstance(one, h5py.Dataset) else None
+    )
+    for version in versions(loop.settings.paths.push_dir):
+        push = os.path.join(loop.settings.paths.push_dir, str(version))
+        tuned = load_file(os.path.join(push, TRAINING_STATE, WEIGHTS_FILE))
+        reader = tf.train.load_checkpoint(os.path.join(push, "variables", "variables"))
+        served = [np.asarray(reader.get_tensor(name)) for name in reader.get_variable_to_shape_map()]
+
+        def is_among(weight, others):
+            return any(np.array_equal(weight, one) for one in others if one.shape == weight.shape)
+
+        assert tuned and all(is_among(weight, served) for weight in tuned.values())
+        assert not all(is_among(weight, untuned) for weight in tuned.values()), "tuning changed something"
 
 
 def test_anchors_are_judged_by_the_gates_and_left_out_beside_baselines(loop):

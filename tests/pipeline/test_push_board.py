@@ -23,7 +23,7 @@ from tests.pipeline.scored_bundles import artifact, write_bundle, write_requests
 GATES = json.dumps([{"metric": "mrr", "at_least": 0.1, "reason": "test"}])
 ROWS = [
     ("all", "returning", {"first": 0.4, "second": 0.5, "third": 0.3}),
-    ("anchor", "returning", {"first": 0.4, "second": 0.3, "third": 0.3}),
+    ("anchor", "new", {"first": 0.4, "second": 0.3, "third": 0.3}),
 ]
 # From first to second, "a" turns by 90 degrees and doubles, "b" keeps both, "c" is gone, "d" and "e" are new.
 FIRST = {"item_ids": ["a", "b", "c"], "item_vectors": [[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]}
@@ -60,6 +60,7 @@ def scalars(tmp_path_factory):
             previous_push=push,
             model_blessing=blessing,
             pushed=pushed,
+            examples=examples,
             log_dir=str(root / "tensorboard"),
         )
     return {run: read_scalars(root / "tensorboard" / run) for run in ("candidate", "previous")} | {
@@ -72,6 +73,7 @@ def read_scalars(directory):
     return {
         tag: {e.step: float(tensor_util.make_ndarray(e.tensor_proto)) for e in events.Tensors(tag)}
         for tag in events.Tags()["tensors"]
+        if tag != "sample_queries"
     }
 
 
@@ -105,6 +107,15 @@ def test_the_newest_candidates_items_are_in_the_projector_with_title_and_categor
     labels = [line.split("\t") for line in (place / shown.metadata_path).read_text().splitlines()]
     assert labels[0] == ["item_id", "title", "category"] and len(labels) == 1 + len(vectors)
     assert labels[3] == ["d", "Title of d", "A > B"], "a tab in a title is no new column"
+
+
+def test_sample_queries_stand_beside_the_titles_they_find(scalars):
+    events = EventAccumulator(str(scalars["root"] / "tensorboard" / "candidate")).Reload()
+    tables = {e.step: e.tensor_proto.string_val[0].decode() for e in events.Tensors("sample_queries")}
+    assert sorted(tables) == [2, 3, 4]
+    first = "Title of a; Title of b; Title of c"
+    assert tables[2].splitlines()[2:] == [f"| red / mug | {first} |", f"| history: Title of b | {first} |"]
+    assert "Title of d" in tables[3] and "Title of d" not in tables[2]
 
 
 def test_a_large_catalogue_is_thinned_evenly(tmp_path, monkeypatch):

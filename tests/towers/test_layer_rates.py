@@ -53,3 +53,13 @@ def test_the_first_step_moves_each_layer_by_its_own_rate(preset):
     ):
         most = max(value for path, value in moved.items() if path.startswith(layer))
         assert most == pytest.approx(step, rel=0.05), layer
+
+
+def test_the_first_step_moves_projections_of_texts_by_their_share_of_the_rate(preset):
+    model = shop.model(preset, temperature=0.05)
+    parts = {"kernel": model.query_tower.text.kernel, "ids": model.item_tower.ids}
+    before = {name: np.array(variable) for name, variable in parts.items()}
+    compile_model(model, TrainingSettings(learning_rate=0.01, projection_rate=0.05), "float32", 1, 0)
+    fit(model, shop.batches(), 1, [])
+    moved = {name: np.abs(np.array(variable) - before[name]).max() for name, variable in parts.items()}
+    assert moved == pytest.approx({"kernel": 0.0005, "ids": 0.01}, rel=0.05)
