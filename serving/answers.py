@@ -1,10 +1,6 @@
 """What the server answers, whichever way it was asked: gRPC and REST share these functions."""
 
-import asyncio
-import contextlib
-import logging
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import grpc
@@ -22,14 +18,12 @@ from serving.batching import Batcher
 from serving.live_catalogue import LiveCatalogue
 from serving.loaded_bundle import LoadedBundle
 from serving.model_config import served_model
-from serving.observed import Observed, Observer
+from serving.observed import Observer, ending
 from serving.predict import models_refusals, pack_answer, read_question
-from serving.request_gate import Caller, RequestGate, left
+from serving.request_gate import Caller, RequestGate
 from serving.request_inputs import Limits, RequestError
 from serving.version_watcher import VersionWatcher
 from transform.errors import TandemError
-
-logger = logging.getLogger("tandem.serving")
 
 SIGNATURE_DEF = "signature_def"
 
@@ -78,7 +72,7 @@ class Answers:
         Raises:
           RequestError: the request is refused, comes too late, or is one too many.
         """
-        with self._observed("Predict", caller, request) as call:
+        with ending(self.observe, "Predict", caller, request) as call:
             bundle, key, call.answer = self._look_up(request)
             if call.answer is None:
                 with self._gate.turn(caller):
@@ -96,7 +90,7 @@ class Answers:
     async def predict_soon(self, request: predict_pb2.PredictRequest, caller: Caller) -> bytes:
         """As `predict`, for an event loop: others are listened to until the batch is computed."""
         assert self._batcher, "expected batches: ask `predict`"
-        with self._observed("Predict", caller, request) as call:
+        with ending(self.observe, "Predict", caller, request) as call:
             bundle, key, call.answer = self._look_up(request)
             if call.answer is None:
                 with self._gate.place(caller):
@@ -263,42 +257,5 @@ class Answers:
     def _answered(
         self, method: str, caller: Caller, request: Any, respond: Callable[[], Response]
     ) -> Response:
-        with self._observed(method, caller, request):
+        with ending(self.observe, method, caller, request):
             return respond()
-
-    @contextlib.contextmanager
-    def _observed(self, method: str, caller: Caller, request: Any) -> Iterator["_Call"]:
-        """Tells how a call ended; what is no refusal becomes one.
-
-        Raises:
-          RequestError: INTERNAL for a fault of the server.
-        """
-        started = time.perf_counter()
-        error, call = None, _Call()
-        try:
-            yield call
-        except RequestError as refusal:
-            error = refusal
-            raise
-        except asyncio.CancelledError:
-            error = left(caller)
-            raise
-        except Exception as fault:
-            logger.exception("a request failed")
-            error = RequestError("INTERNAL", f"{type(fault).__name__}; the server's log says more")
-            raise error from fault
-        finally:
-            status, message = (error.status, error.message) if error else ("OK", "")
-            answer = None if error else call.answer
-            seconds = time.perf_counter() - started
-            self.observe(Observed(method, caller.entrypoint, status, seconds, request, answer, message))
-
-
-class _Call:
-    """One call under way.
-
-    Attributes:
-      answer: of `Predict`, once it is known.
-    """
-
-    answer: bytes | None = None

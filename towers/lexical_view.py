@@ -69,7 +69,9 @@ class LexicalView(keras.layers.Layer):
     def _unit(self, lexemes: Any, weights: Any) -> Any:
         """Weighted sums of table rows, each distinct row read once, at length 1: float32 [B, dimension]."""
         lexemes = tf.sort(lexemes, axis=1)
-        place = tf.where(lexemes > tf.pad(lexemes, [[0, 0], [1, 0]])[:, :-1])  # the first of its kind in its text
+        place = tf.where(
+            lexemes > tf.pad(lexemes, [[0, 0], [1, 0]])[:, :-1]
+        )  # the first of its kind in its text
         rows, index = tf.unique(tf.gather_nd(lexemes, place))
         weight = tf.gather(tf.gather(weights.value, rows), index)
         count = tf.shape(lexemes, out_type=tf.int64)[0]

@@ -46,6 +46,7 @@ class Batched:
     def __init__(self, server: servers.RetrievalServer, push_dir: Path, channel: grpc.Channel) -> None:
         self.push_dir = push_dir
         self.bundle = server._watcher.current
+        self.monitoring = server._monitoring
         self.batcher, self.cache = server._monitoring._batcher, server._monitoring._cache
         self.stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
 
@@ -123,6 +124,22 @@ def test_question_asked_before_is_answered_from_the_cache_until_the_next_version
     assert batched.cache.hits == hits + 1
     publish(other_shop.bundle_dir, batched.push_dir, 2)
     wait_for(lambda: batched.stub.Predict(titles, timeout=10).model_spec.version.value == 2)
+
+
+def test_who_leaves_before_the_batch_is_counted_holds_no_place_and_is_left_out(batched: Batched) -> None:
+    late, gone = request_of(query=["red mug"]), batched.stub.Predict.future(request_of(query=["vase"]))
+    with pytest.raises(grpc.RpcError) as refused:
+        batched.stub.Predict(late, timeout=0.3)
+    assert refused.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    wait_for(lambda: batched.monitoring._counts["DEADLINE_EXCEEDED"] == 1)
+    assert batched.monitoring._gate.in_flight == 1
+    gone.cancel()
+    wait_for(lambda: batched.monitoring._counts["CANCELLED"] == 1)
+    assert batched.monitoring._gate.in_flight == 0
+    before = batched.batcher.requests
+    answer = batched.stub.Predict(request_of(query=["blue lamp"] * 6), timeout=60)  # fills the batch
+    assert answer.outputs["item_ids"].tensor_shape.dim[0].size == 6
+    assert batched.batcher.requests == before + 1
 
 
 class Patient:
