@@ -168,7 +168,7 @@ def test_what_does_not_belong_is_left_out_and_counted(push_dir, tmp_path):
             log = prediction_log_pb2.PredictionLog()
             seen = answered(request, VERSION)
             log.predict_log.request.CopyFrom(seen.request)
-            log.predict_log.response.CopyFrom(seen.response)
+            log.predict_log.response.ParseFromString(seen.response)
             writer.write(log.SerializeToString())
     damaged.write_bytes(damaged.read_bytes()[:-5])  # the second of two records is torn
     (logs / ".unfinished-1.tfrecord").write_bytes(b"being written")
