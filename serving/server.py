@@ -40,9 +40,10 @@ logger = logging.getLogger("tandem.serving")
 
 # Requests in flight get this long to finish after SIGTERM.
 _DRAIN_SECONDS = 10.0
-# A request takes the interpreter lock a dozen times, and each time waits that long for a version that is being loaded.
-# Else it stays as Python has it: threads that wait for the lock wake up as often, which many at once make dear.
-_SWITCH_SECONDS = 0.0001
+# A request takes the interpreter lock a dozen times, and each time waits that long for a version that is being loaded; one
+# thread does so for all requests, so at 0.1 ms they pile up. Else it stays as Python has it: waiting for the lock wakes up
+# as often, which is dear.
+_SWITCH_SECONDS = 0.00001
 
 
 class RetrievalServer:
