@@ -20,7 +20,7 @@ from serving.request_inputs import RequestError
 
 Response = TypeVar("Response")
 
-# A larger request is read and answered in a thread: the loop has others to listen to.
+# A larger request is checked and answered in a thread: the loop has others to listen to.
 _LARGE_BYTES = 1 << 16
 
 
