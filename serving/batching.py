@@ -2,7 +2,6 @@
 
 import asyncio
 import collections
-import functools
 import logging
 import os
 import threading
@@ -26,7 +25,6 @@ Arrays = Mapping[str, NDArray[Any]]
 
 # Their rows are independent, a longer history of "no entry" means the same, and no output is as long as the history.
 SIGNATURES = frozenset({"serving_default", "exact"})
-
 
 # A batch of so many rows is worth a call of its own: it costs little more a row than a larger one.
 _SMALL = 16
@@ -119,11 +117,19 @@ class Batcher:
         self, bundle: "LoadedBundle", signature: str, inputs: Arrays, caller: Caller
     ) -> dict[str, NDArray[Any]]:
         """The same for an event loop."""
-        loop = asyncio.get_running_loop()
-        answered = loop.create_future()
-        tell = functools.partial(loop.call_soon_threadsafe, _wake, answered)
+        answered = (loop := asyncio.get_running_loop()).create_future()
+
+        def wake() -> None:
+            if not answered.done():  # as it is where the caller has left
+                answered.set_result(None)
+
+        tell = lambda: loop.call_soon_threadsafe(wake)  # noqa: E731
         request = self._ask(_Waiting(bundle, signature, inputs, caller, tell))
-        await answered
+        try:
+            await answered
+        except asyncio.CancelledError:
+            self._leave_out(request)
+            raise
         return request.answer()
 
     def _ask(self, request: "_Waiting") -> "_Waiting":
@@ -136,6 +142,15 @@ class Batcher:
             self._rows += request.rows
             self._waiting.setdefault(key, collections.deque()).append(request)
             self._changed.notify()
+
+    def _leave_out(self, request: "_Waiting") -> None:
+        """Takes a request out of the queue if it is still there: who asks and leaves must not fill it."""
+        with self._changed:
+            for key in [key for key, waiting in self._waiting.items() if request in waiting]:
+                self._waiting[key].remove(request)
+                self._rows -= request.rows
+                if not self._waiting[key]:
+                    del self._waiting[key]
 
     def _work(self) -> None:
         while batch := self._take():
@@ -260,11 +275,6 @@ class _Waiting:
         return self.error is None
 
 
-def _wake(answered: "asyncio.Future[None]") -> None:
-    if not answered.done():  # as it is where the caller has left
-        answered.set_result(None)
-
-
 def _joined(requests: list[Arrays], specs: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
     """All rows, one below the other; shorter histories and lists are filled up with "no entry"."""
     joined = {}
@@ -286,6 +296,5 @@ def _joined(requests: list[Arrays], specs: Mapping[str, Any]) -> dict[str, NDArr
 
 
 def _no_filter(request: Arrays, spec: Any) -> NDArray[Any]:
-    rows = len(next(iter(request.values())))
-    shape = (rows, spec.shape[-1] or 0)[: spec.shape.rank]
+    shape = (len(next(iter(request.values()))), spec.shape[-1] or 0)[: spec.shape.rank]
     return np.full(shape, no_value(spec.dtype), spec.dtype.as_numpy_dtype)
