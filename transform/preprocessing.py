@@ -1,6 +1,7 @@
 """The one definition of features: from raw strings and numbers to the indices, buckets and tokens that the towers see."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, TypeAlias
 
 import tensorflow as tf
@@ -8,6 +9,7 @@ import tensorflow_transform as tft
 
 from transform import features
 from transform.lexemes import lexemes, word_tokens
+from transform.recorded import recorded_sparse
 from transform.settings import Feature, FeatureSettings
 from transform.text import load_tokenizer
 from transform.worker_ops import register_in_workers
@@ -34,6 +36,7 @@ def preprocessing_fn(inputs: Mapping[str, Sparse], custom_config: Mapping[str, A
     preset = custom_config["encoder_preset"]
     item_vocabulary = _item_vocabulary(inputs)
     event_types = _vocabulary(inputs[features.HISTORY_EVENT_TYPES], features.EVENT_TYPE_VOCABULARY, 1)
+    item_text = _item_text(inputs, settings)
 
     outputs = {
         features.QUERY_TOKENS: _tokens(_text(inputs[features.QUERY]), preset, settings.query_tokens),
@@ -44,17 +47,15 @@ def preprocessing_fn(inputs: Mapping[str, Sparse], custom_config: Mapping[str, A
         features.TARGET_WEIGHTS: inputs[features.TARGET_WEIGHTS],
         features.KNOWN_POSITIVES: _look_up(inputs[features.KNOWN_POSITIVE_IDS], item_vocabulary),
         features.ITEM: _look_up(inputs[features.ITEM_ID], item_vocabulary),
-        features.ITEM_TOKENS: _tokens(_item_text(inputs, settings), preset, settings.item_tokens),
+        features.ITEM_TOKENS: _tokens(item_text, preset, settings.item_tokens),
     }
-    tokenizer = load_tokenizer(preset, settings.item_tokens)
-    outputs[features.ITEM_WORD_TOKENS], outputs[features.ITEM_WORD_NUMBERS] = word_tokens(
-        _item_text(inputs, settings), tokenizer, settings.item_tokens
-    )
+    words = _word_tokens(preset, settings.item_tokens)(item_text)
+    outputs[features.ITEM_WORD_TOKENS], outputs[features.ITEM_WORD_NUMBERS] = words
     if settings.lexical_buckets:
-        query = lexemes(_text(inputs[features.QUERY]), settings.lexical_buckets, settings.query_tokens)
-        item = lexemes(_item_text(inputs, settings), settings.lexical_buckets, settings.item_tokens)
-        outputs[features.QUERY_LEXEMES] = query.buckets
-        outputs[features.ITEM_LEXEMES], outputs[features.ITEM_LEXEME_WORDS] = item
+        of_query = _lexemes(settings.lexical_buckets, settings.query_tokens)
+        of_item = _lexemes(settings.lexical_buckets, settings.item_tokens)
+        outputs[features.QUERY_LEXEMES], _ = of_query(_text(inputs[features.QUERY]))
+        outputs[features.ITEM_LEXEMES], outputs[features.ITEM_LEXEME_WORDS] = of_item(item_text)
     for feature in (*features.query_features(settings), *settings.item):
         outputs[feature.name] = _declared(inputs[feature.name], feature, settings)
     return outputs
@@ -159,6 +160,17 @@ def _tokens(text: tf.Tensor, preset: str, length: int) -> Sparse:
     ids = tf.cast(load_tokenizer(preset, length)(distinct), tf.int64)
     ids = tf.where(tf.not_equal(distinct, "")[:, tf.newaxis], ids, tf.zeros_like(ids))
     return tf.sparse.from_dense(tf.gather(ids, row))
+
+
+@cache
+def _word_tokens(preset: str, length: int) -> Callable[[tf.Tensor], list[Sparse]]:
+    tokenizer = load_tokenizer(preset, length)
+    return recorded_sparse(lambda text: word_tokens(text, tokenizer, length))
+
+
+@cache
+def _lexemes(buckets: int, max_words: int) -> Callable[[tf.Tensor], list[Sparse]]:
+    return recorded_sparse(lambda text: lexemes(text, buckets, max_words))
 
 
 def _map_values(function: Any, values: Sparse) -> Sparse:

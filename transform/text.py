@@ -5,31 +5,26 @@ from functools import cache
 from typing import Any
 
 from transform.errors import TandemError
+from transform.recorded import Recorded
 
 
 class Tokenizer:
-    """A preset's tokenizer and packer as recorded operations.
-
-    Transform traces the features about ten times, and KerasHub's layers take a second to trace; operations that were
-    recorded once are put into each graph in no time, and into a SavedModel as they are.
+    """A preset's tokenizer and packer.
 
     Args:
-      recorded: a graph with placeholder `text`, string [B], and output `ids`, int32 [B, length].
+      recorded: string [B] -> int32 [B, length].
       length: ids a text gets at most, start and end included.
     """
 
-    def __init__(self, recorded: Any, length: int) -> None:
-        self._graph = (
-            recorded  # kept: TensorFlow forgets the functions its branches call when a graph is collected
-        )
-        self._recorded = recorded.as_graph_def()
+    def __init__(self, recorded: Recorded, length: int) -> None:
+        self._recorded = recorded
         self._length = length
 
     def __call__(self, text: Any) -> Any:
         """Strings [B] to int32 ids [B, length], 0 = padding, inside a graph; "" is start and end alone."""
         import tensorflow as tf
 
-        (ids,) = tf.graph_util.import_graph_def(self._recorded, {"text:0": text}, ["ids:0"], name="tokenizer")
+        (ids,) = self._recorded(text)
         return tf.ensure_shape(ids, [None, self._length])
 
 
@@ -45,28 +40,28 @@ def load_tokenizer(preset: str, length: int) -> Tokenizer:
             f"{preset!r} holds no tokenizer.json; expected a KerasHub preset directory: make one with"
             " 'tandem encoder import SOURCE OUT' and set encoder.preset."
         )
-    import keras_hub
-    import tensorflow as tf
+    return Tokenizer(Recorded(lambda text: [_tokenise(text, preset, length)]), length)
 
-    with tf.Graph().as_default() as graph:
-        try:
-            tokenizer = keras_hub.tokenizers.Tokenizer.from_preset(preset)
-        except (OSError, ValueError, KeyError) as error:
-            detail = str(error).strip().splitlines()[0]
-            raise TandemError(
-                f"{preset!r}: KerasHub could not load the tokenizer ({detail}); import it again."
-            ) from error
-        if tokenizer.pad_token_id != 0:
-            raise TandemError(
-                f"{preset!r}: the tokenizer pads with {tokenizer.pad_token_id}, expected 0:"
-                " import a BERT-like encoder."
-            )
-        packer = keras_hub.layers.StartEndPacker(
-            sequence_length=length,
-            start_value=tokenizer.cls_token_id,
-            end_value=tokenizer.sep_token_id,
-            pad_value=0,
+
+def _tokenise(text: Any, preset: str, length: int) -> Any:
+    import keras_hub
+
+    try:
+        tokenizer = keras_hub.tokenizers.Tokenizer.from_preset(preset)
+    except (OSError, ValueError, KeyError) as error:
+        detail = str(error).strip().splitlines()[0]
+        raise TandemError(
+            f"{preset!r}: KerasHub could not load the tokenizer ({detail}); import it again."
+        ) from error
+    if tokenizer.pad_token_id != 0:
+        raise TandemError(
+            f"{preset!r}: the tokenizer pads with {tokenizer.pad_token_id}, expected 0:"
+            " import a BERT-like encoder."
         )
-        text = tf.compat.v1.placeholder(tf.string, [None], name="text")
-        tf.identity(packer(tokenizer(text)), name="ids")
-    return Tokenizer(graph, length)
+    packer = keras_hub.layers.StartEndPacker(
+        sequence_length=length,
+        start_value=tokenizer.cls_token_id,
+        end_value=tokenizer.sep_token_id,
+        pad_value=0,
+    )
+    return packer(tokenizer(text))
