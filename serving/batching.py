@@ -9,11 +9,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import Histogram
 
-from serving.inputs import no_value
+from serving.joined_inputs import joined_inputs
 from serving.request_gate import Caller, check_waits
 
 if TYPE_CHECKING:
@@ -109,7 +108,7 @@ class Batcher:
         """
         answered = threading.Lock()  # cheaper than an event, of which there would be one a request
         answered.acquire()
-        request = self._ask(_Waiting(bundle, signature, inputs, caller, answered.release))
+        request = self._ask(_Waiting(bundle, signature, inputs, caller, answered.release, None))
         answered.acquire()
         return request.answer()
 
@@ -123,8 +122,7 @@ class Batcher:
             if not answered.done():  # as it is where the caller has left
                 answered.set_result(None)
 
-        tell = lambda: loop.call_soon_threadsafe(wake)  # noqa: E731
-        request = self._ask(_Waiting(bundle, signature, inputs, caller, tell))
+        request = self._ask(_Waiting(bundle, signature, inputs, caller, wake, loop))
         try:
             await answered
         except asyncio.CancelledError:
@@ -209,8 +207,7 @@ class Batcher:
         finally:
             with self._changed:
                 self._rows -= rows
-            for request in batch:
-                request.tell()
+            _wake(batch)
 
     def _compute(self, batch: "list[_Waiting]") -> None:
         with self._changed:
@@ -223,7 +220,7 @@ class Batcher:
                 batch[0].outputs = bundle.run(signature, batch[0].inputs)
                 return
             specs = {**bundle.specs[signature], **bundle.filters.specs}
-            outputs = bundle.run(signature, _joined([request.inputs for request in batch], specs))
+            outputs = bundle.run(signature, joined_inputs([request.inputs for request in batch], specs))
         except Exception as error:
             if len(batch) == 1:
                 batch[0].error = error
@@ -240,7 +237,7 @@ class Batcher:
 
 
 class _Waiting:
-    """A request that waits for its answer; `tell` is called by another thread when it is there."""
+    """A request that waits for its answer; `wake` is called when it is there, in its event loop if it has one."""
 
     def __init__(
         self,
@@ -248,13 +245,15 @@ class _Waiting:
         signature: str,
         inputs: Arrays,
         caller: Caller,
-        tell: Callable[[], object],
+        wake: Callable[[], object],
+        loop: asyncio.AbstractEventLoop | None,
     ) -> None:
         self.bundle = bundle
         self.signature = signature
         self.inputs = inputs
         self.caller = caller
-        self.tell = tell
+        self.wake = wake
+        self.loop = loop
         self.rows = len(next(iter(inputs.values())))
         self.since = time.perf_counter()
         self.outputs: dict[str, NDArray[Any]] = {}
@@ -275,26 +274,18 @@ class _Waiting:
         return self.error is None
 
 
-def _joined(requests: list[Arrays], specs: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-    """All rows, one below the other; shorter histories and lists are filled up with "no entry"."""
-    joined = {}
-    for name, spec in specs.items():
-        if not any(name in request for request in requests):
-            continue  # a filter that none of them has
-        parts = [request[name] if name in request else _no_filter(request, spec) for request in requests]
-        if spec.shape.rank == 2:
-            length = max(part.shape[1] for part in parts)
-            filler = no_value(spec.dtype)
-            parts = [
-                part
-                if part.shape[1] == length
-                else np.pad(part, ((0, 0), (0, length - part.shape[1])), constant_values=filler)
-                for part in parts
-            ]
-        joined[name] = np.concatenate(parts)
-    return joined
+def _wake(batch: list[_Waiting]) -> None:
+    """Tells all who wait; an event loop once for all of its requests, as each time interrupts it."""
+    in_loops = collections.defaultdict(list)
+    for request in batch:
+        if request.loop is None:
+            request.wake()
+        else:
+            in_loops[request.loop].append(request)
+    for loop, requests in in_loops.items():
+        loop.call_soon_threadsafe(_wake_here, requests)
 
 
-def _no_filter(request: Arrays, spec: Any) -> NDArray[Any]:
-    shape = (len(next(iter(request.values()))), spec.shape[-1] or 0)[: spec.shape.rank]
-    return np.full(shape, no_value(spec.dtype), spec.dtype.as_numpy_dtype)
+def _wake_here(requests: list[_Waiting]) -> None:
+    for request in requests:
+        request.wake()

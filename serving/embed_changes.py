@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 from serving.catalogue_changes import Item, State
 from serving.changed_items import ChangedItems, SideItem
 from serving.inputs import no_value
-from serving.loaded_bundle import LoadedBundle
+from serving.loaded_bundle import EMBED_ITEM, LoadedBundle
 from serving.manifest import BundleError
 from transform.features import ITEM_ID, TITLE
 
 logger = logging.getLogger("tandem.serving")
 
-_EMBED = "embed_item"
 _CATEGORY = "category"
 # Items embedded at once: a large change must not take all the memory.
 _BATCH = 64
@@ -29,7 +28,9 @@ def item_columns(bundles: Iterable[LoadedBundle]) -> dict[str, bool]:
     """Columns that any of the versions reads of an item -> whether it holds numbers; a newer version's word counts."""
     columns = {}
     for bundle in sorted(bundles, key=lambda bundle: bundle.manifest.version):
-        columns.update({name: bool(spec.dtype.is_floating) for name, spec in bundle.specs[_EMBED].items()})
+        columns.update(
+            {name: bool(spec.dtype.is_floating) for name, spec in bundle.specs[EMBED_ITEM].items()}
+        )
     return columns
 
 
@@ -97,9 +98,9 @@ def _embed(bundle: LoadedBundle, items: Sequence[Item]) -> NDArray[np.float32]:
     for start in range(0, len(items), _BATCH):
         batch = items[start : start + _BATCH]
         inputs = {
-            name: _column(bundle, name, spec.dtype, batch) for name, spec in bundle.specs[_EMBED].items()
+            name: _column(bundle, name, spec.dtype, batch) for name, spec in bundle.specs[EMBED_ITEM].items()
         }
-        vectors.append(bundle.run(_EMBED, inputs)["embedding"])
+        vectors.append(bundle.run(EMBED_ITEM, inputs)["embedding"])
     joined = np.concatenate(vectors)
     broken = np.flatnonzero(~np.isfinite(joined).all(axis=1))
     if len(broken):
@@ -131,7 +132,7 @@ def _attributes(bundle: LoadedBundle, item: Item) -> dict[str, str | float]:
     content: dict[str, str | float] = {}
     for name in bundle.attribute_kinds:
         value = item.get(name)
-        floats = bundle.specs[_EMBED][name].dtype.is_floating
+        floats = bundle.specs[EMBED_ITEM][name].dtype.is_floating
         if floats and isinstance(value, float):
             content[name] = float(np.float32(value))
         elif not floats and isinstance(value, str):

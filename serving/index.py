@@ -231,6 +231,30 @@ def load_index(directory: str | os.PathLike[str], *, k: int) -> Index:
     return Index(searcher, size, dimension, k, _read_tuning(path, searcher.searcher.config()))
 
 
+def read_vectors(directory: str | os.PathLike[str]) -> NDArray[np.float32]:
+    """The vectors that an index was built from, float32 [N, D], read without holding the interpreter lock.
+
+    Raises:
+      BundleError: there is no index, or it cannot be read.
+    """
+    path = Path(directory).absolute()
+    _check_files(path)
+    stored = np.load(path / _VECTORS, mmap_mode="r")
+    if stored.dtype != np.float32 or not stored.flags.c_contiguous:
+        raise BundleError(
+            f"{path / _VECTORS} holds {stored.dtype}, expected float32 row after row: push the bundle again."
+        )
+    vectors = np.empty(stored.shape, np.float32)
+    with open(path / _VECTORS, "rb", buffering=0) as file:
+        file.seek(stored.offset)
+        rest = memoryview(vectors.view(np.uint8).reshape(-1).data)
+        while rest and (count := file.readinto(rest)):
+            rest = rest[count:]
+    if rest:
+        raise BundleError(f"{path / _VECTORS} ends too soon, expected {len(vectors)} vectors: push again.")
+    return vectors
+
+
 def _read_tuning(path: Path, config: str) -> Tuning | None:
     """What was tuned; of an index from before that, what it was built with; none where all is compared."""
     try:

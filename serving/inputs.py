@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import tensorflow as tf
+    from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
 # The input of signature `evaluate`: serialised examples, bytes rather than text.
 EXAMPLES = "examples"
@@ -17,15 +18,20 @@ def input_specs(signature: Any) -> "dict[str, tf.TensorSpec]":
 
 def stored_input_specs(saved_model_dir: str, signature: str) -> "dict[str, tf.TensorSpec]":
     """The same, read from a SavedModel's file without loading the model."""
-    import tensorflow as tf
     from tensorflow.core.protobuf import saved_model_pb2
 
     with open(os.path.join(saved_model_dir, "saved_model.pb"), "rb") as file:
         model = saved_model_pb2.SavedModel.FromString(file.read())
-    inputs = model.meta_graphs[0].signature_def[signature].inputs
+    return signature_specs(model.meta_graphs[0].signature_def[signature])
+
+
+def signature_specs(definition: "SignatureDef") -> "dict[str, tf.TensorSpec]":
+    """The same of a stored signature."""
+    import tensorflow as tf
+
     return {
         name: tf.TensorSpec(tf.TensorShape(info.tensor_shape), tf.dtypes.as_dtype(info.dtype), name)
-        for name, info in sorted(inputs.items())
+        for name, info in sorted(definition.inputs.items())
     }
 
 

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.background import AT_ONCE, Pace
 from serving.bundle import verify_bundle
 from serving.changed_items import ChangedItems, SideItem, exact_search
 from serving.filtered_changes import FilteredChanges
 from serving.filters import Filters
 from serving.history_bonus import merge_bonus
-from serving.index import SCANN_DIR, Index, load_index
-from serving.inputs import input_specs
+from serving.index import SCANN_DIR, Index, load_index, read_vectors
 from serving.item_attributes import read_attributes
 from serving.manifest import BundleError, Manifest
+from serving.model_session import ModelSession
 from serving.related import RELATED, RELATED_DIR, RelatedItems
 from serving.write_bundle import ITEMS
 from transform.features import HISTORY_ITEM_IDS, ITEM_ID
@@ -30,6 +31,7 @@ Arrays = Mapping[str, NDArray[Any]]
 
 DEFAULT = "serving_default"
 EXACT = "exact"
+EMBED_ITEM = "embed_item"
 ITEMS_SIGNATURE = "items"
 
 # Signatures that filters apply to.
@@ -48,6 +50,7 @@ class LoadedBundle:
 
     Attributes:
       changes: what the catalogue differs by from the version's own; replaced, not changed.
+      model: its SavedModel, whose signatures know nothing of index, filters and changes.
       manifest: what it is.
       filters: what `serving_default` and `exact` may be filtered by, beside their `specs`.
       specs: signature -> input name -> `tf.TensorSpec`.
@@ -58,36 +61,36 @@ class LoadedBundle:
         self,
         directory: str | os.PathLike[str],
         manifest: Manifest,
-        model: Any,
+        model: ModelSession,
         index: Index,
         related_index: Index,
     ) -> None:
         import tensorflow as tf
 
         self.manifest = manifest
-        self._model = model
+        self.model = model
         self._index = index
         self._related_index = related_index
-        self._item_ids = model.item_ids.numpy()
-        self._item_vectors = model.item_vectors.numpy()
+        self._item_ids = model.variable("item_ids")
+        self._item_vectors = read_vectors(Path(directory, SCANN_DIR))
         self._sorted_ids: list[bytes] = self._item_ids.tolist()
         self._titles, self._categories = _read_items(Path(directory, ITEMS))
         self._attributes = read_attributes(directory)
         self._check(directory)
-        self.changes = ChangedItems(*self._item_vectors.shape)
+        self.changes = ChangedItems(len(self._item_ids), self._item_vectors.shape[1])
         self._related = RelatedItems(
             related_index, self._item_ids, self._item_vectors, self.own_row, self.manifest.k
         )
-        self.specs: dict[str, dict[str, tf.TensorSpec]] = {
-            name: input_specs(signature) for name, signature in model.signatures.items()
-        }
+        self.specs = dict(model.specs)
         self.specs[EXACT] = self.specs[DEFAULT]
         self.specs[ITEMS_SIGNATURE] = {"item_ids": tf.TensorSpec([None], tf.string)}
         self.filters = Filters(self._attributes, len(self._item_ids), self.own_row, self.specs[DEFAULT])
         self._filtered = FilteredChanges(
             self.filters, self._attributes, self.specs[DEFAULT], index, self._item_vectors
         )
-        self.signature_defs: dict[str, SignatureDef] = _signature_defs(directory, self.filters.specs)
+        self.signature_defs: dict[str, SignatureDef] = _signature_defs(
+            model.signature_defs, self.filters.specs
+        )
 
     def run(self, signature: str, inputs: Arrays) -> dict[str, NDArray[Any]]:
         """Answers one batch.
@@ -109,10 +112,9 @@ class LoadedBundle:
             return self._describe(inputs["item_ids"], changes)
         if signature == RELATED:
             return self._related.of(inputs[ITEM_ID], changes)
-        filtered = self.filters.in_use(inputs)
-        if signature == DEFAULT or filtered or (signature == EXACT and changes):
-            return self._retrieve(signature, filtered, inputs, changes)
-        return self._call(DEFAULT if signature == EXACT else signature, inputs)
+        if signature in FILTERED:
+            return self._retrieve(signature, self.filters.in_use(inputs), inputs, changes)
+        return self.model.run(signature, inputs)
 
     def own_row(self, item_id: bytes) -> int | None:
         """An item's row in the version's own catalogue; none where it is not there."""
@@ -136,30 +138,16 @@ class LoadedBundle:
         """Whether the item is in the catalogue as this version shows it now."""
         return self._row(item_id, self.changes) is not None
 
-    def queries_of(self, examples: list[bytes]) -> dict[str, NDArray[Any]]:
-        """Query inputs of stored eval rows."""
-        import tensorflow as tf
-
-        return {
-            name: value.numpy() for name, value in self._model.parse_queries(tf.constant(examples)).items()
-        }
-
     def some_titles(self, most: int) -> list[str]:
         """At most so many titles, spread evenly over the catalogue."""
         titles = self._titles.to_pylist()
         return titles[:: max(1, len(titles) // most)][:most]
 
-    def _call(self, signature: str, inputs: Arrays) -> dict[str, NDArray[Any]]:
-        import tensorflow as tf
-
-        feed = {name: tf.constant(value, self.specs[signature][name].dtype) for name, value in inputs.items()}
-        return {name: value.numpy() for name, value in self._model.signatures[signature](**feed).items()}
-
     def _retrieve(
         self, signature: str, filtered: list[str], inputs: Arrays, changes: ChangedItems
     ) -> dict[str, NDArray[Any]]:
         """Searches, and lets the request's own history compete with the bonus that the towers give it."""
-        embedded = self._call("embed_query", {n: v for n, v in inputs.items() if n not in filtered})
+        embedded = self.model.run("embed_query", inputs)
         queries, bonus = embedded["embedding"], embedded["history_bonus"]
         rows = np.full(bonus.shape, -1, np.int64)
         for request, entry in np.argwhere(bonus > 0):
@@ -209,34 +197,27 @@ class LoadedBundle:
                 raise BundleError(
                     f"{directory}: {what} holds {size} items, expected the manifest's {expected}: push again."
                 )
-        if self._model.item_vectors.shape[1] != self.manifest.dimension or self._index.k != self.manifest.k:
+        if self._item_vectors.shape[1] != self.manifest.dimension or self._index.k != self.manifest.k:
             raise BundleError(
-                f"{directory}: vectors of {self._model.item_vectors.shape[1]} and k {self._index.k},"
+                f"{directory}: vectors of {self._item_vectors.shape[1]} and k {self._index.k},"
                 " expected the"
                 f" manifest's {self.manifest.dimension} and {self.manifest.k}: push again."
             )
 
 
-def load_bundle(directory: str | os.PathLike[str]) -> LoadedBundle:
-    """Verifies every file of a bundle and loads it.
+def load_bundle(directory: str | os.PathLike[str], pace: Pace = AT_ONCE) -> LoadedBundle:
+    """Verifies every file of a bundle and loads it, at a pace.
 
     Raises:
       BundleError: the bundle is damaged, or its parts do not fit together.
     """
-    import tensorflow as tf
-    import tensorflow_text  # noqa: F401  registers the tokenizer's ops
-
-    manifest = verify_bundle(directory)
-    index = load_index(Path(directory, SCANN_DIR), k=manifest.k)
+    manifest = pace.without_lock(lambda: verify_bundle(directory))
+    with pace.with_lock():
+        index = load_index(Path(directory, SCANN_DIR), k=manifest.k)
     related = Path(directory, RELATED_DIR)
-    related_index = load_index(related, k=manifest.k + 1) if related.is_dir() else index
-    try:
-        model = tf.saved_model.load(str(directory))
-    except (OSError, ValueError, tf.errors.OpError) as error:
-        raise BundleError(
-            f"{directory} cannot be loaded ({str(error).splitlines()[0]}): push it again."
-        ) from error
-    return LoadedBundle(directory, manifest, model, index, related_index)
+    with pace.with_lock():
+        related_index = load_index(related, k=manifest.k + 1) if related.is_dir() else index
+    return LoadedBundle(directory, manifest, ModelSession(directory, pace), index, related_index)
 
 
 def _read_items(path: Path) -> tuple[Any, Any]:
@@ -247,15 +228,14 @@ def _read_items(path: Path) -> tuple[Any, Any]:
 
 
 def _signature_defs(
-    directory: str | os.PathLike[str], filters: "Mapping[str, tf.TensorSpec]"
+    stored: "Mapping[str, SignatureDef]", filters: "Mapping[str, tf.TensorSpec]"
 ) -> "dict[str, SignatureDef]":
     import tensorflow as tf
-    from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
+    from tensorflow.core.protobuf import meta_graph_pb2
 
-    model = saved_model_pb2.SavedModel()
-    model.ParseFromString(Path(directory, "saved_model.pb").read_bytes())
-    stored = model.meta_graphs[0].signature_def
-    definitions = {name: stored[name] for name in stored if not name.startswith("__")}
+    definitions = dict(stored)
+    definitions[DEFAULT] = meta_graph_pb2.SignatureDef()
+    definitions[DEFAULT].CopyFrom(stored[DEFAULT])
     for name, spec in filters.items():
         info = definitions[DEFAULT].inputs[name]
         info.name, info.dtype = f"{name}:0", spec.dtype.as_datatype_enum

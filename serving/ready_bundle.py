@@ -1,29 +1,44 @@
 """Loads a bundle and lets it answer its own warm-up requests before anyone else's."""
 
+import functools
 from pathlib import Path
 
-from serving.loaded_bundle import EXACT, LoadedBundle, load_bundle
+import numpy as np
+
+from serving.background import AT_ONCE, Pace
+from serving.inputs import no_value
+from serving.loaded_bundle import EMBED_ITEM, LoadedBundle, load_bundle
 from serving.manifest import BundleError
 from serving.predict import models_refusals, read_question
 from serving.request_inputs import Limits, RequestError
 from serving.warmup import read_warmup_requests
 
 
-def load_and_warm_up(directory: Path, limits: Limits) -> LoadedBundle:
-    """Verifies and loads a bundle and replays its warm-up requests, each through ScaNN and exactly.
+def load_and_warm_up(directory: Path, limits: Limits, pace: Pace = AT_ONCE) -> LoadedBundle:
+    """Verifies and loads a bundle, replays its warm-up requests, and embeds an item as a changed catalogue will.
+
+    Args:
+      directory: the bundle.
+      limits: what a warm-up request may ask.
+      pace: how far this gives way to those who are being answered.
 
     Raises:
       BundleError: the bundle is damaged or does not answer its own warm-up requests.
     """
-    bundle = load_bundle(directory)
+    bundle = load_bundle(directory, pace)
     for number, request in enumerate(read_warmup_requests(str(directory))):
         try:
             question = read_question(bundle, request, limits)
             with models_refusals(question.signature):
-                for signature in (question.signature, EXACT):
-                    bundle.run(signature, question.inputs)
+                pace.without_lock(functools.partial(bundle.run, question.signature, question.inputs))
         except (RequestError, ValueError) as error:
             raise BundleError(
                 f"{directory} does not answer its warm-up request {number}: {error}; push a bundle that does."
             ) from error
+    specs = bundle.specs[EMBED_ITEM]
+    nothing = {
+        n: np.full([1] * (s.shape.rank or 0), no_value(s.dtype), s.dtype.as_numpy_dtype)
+        for n, s in specs.items()
+    }
+    pace.without_lock(lambda: bundle.run(EMBED_ITEM, nothing))
     return bundle

@@ -12,6 +12,7 @@ from typing import Any
 
 from serving.access import Access, read_tokens
 from serving.answer_cache import AnswerCache
+from serving.background import AT_ONCE, GIVING_WAY
 from serving.batching import Batcher
 from serving.batching_file import read_batching_parameters
 from serving.catalogue_log import CatalogueLog
@@ -27,7 +28,6 @@ from serving.observed import Observed, Observer
 from serving.prediction_log import PredictionLogger
 from serving.ready_bundle import load_and_warm_up
 from serving.request_gate import RequestGate
-from serving.request_inputs import Limits
 from serving.request_log import RequestLog
 from serving.server_options import ServerOptions
 from serving.settings import MODEL_NAME
@@ -77,12 +77,8 @@ class RetrievalServer:
         self._gate = gate = RequestGate(options.max_in_flight, workers)
         log = CatalogueLog(options.catalog_dir or f"{os.path.abspath(path)}-catalog")
         self._catalogue = catalogue = LiveCatalogue(log, options.limits)
-        self._watcher = VersionWatcher(
-            path,
-            lambda directory: catalogue.attach(_load(directory, options.limits)),
-            options.poll_seconds,
-            model.choice,
-        )
+        self._limits = options.limits
+        self._watcher = VersionWatcher(path, self._load, options.poll_seconds, model.choice)
         self._monitoring = Monitoring(model.name, self._watcher, gate, batcher, cache)
         self._monitoring.registry.register(CatalogueMetrics(model.name, catalogue, self._watcher))
         observers = [self._monitoring.observe]
@@ -146,6 +142,16 @@ class RetrievalServer:
         if self._prediction_log:
             self._prediction_log.stop()
 
+    def _load(self, directory: Path) -> LoadedBundle:
+        """Loads a version beside the one that answers, which it must not hold up."""
+        pace = GIVING_WAY if self._watcher.current else AT_ONCE
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(_SWITCH_SECONDS)
+        try:
+            return self._catalogue.attach(load_and_warm_up(directory, self._limits, pace))
+        finally:
+            sys.setswitchinterval(before)
+
 
 def start(push_dir: str | os.PathLike[str], port: int, **settings: Any) -> RetrievalServer:
     """Starts a server and returns; it answers UNAVAILABLE until a version is loaded.
@@ -181,16 +187,6 @@ def serve(options: ServerOptions) -> None:
     logger.info("stopping: requests in flight finish")
     server.stop()
     logger.info("stopped")
-
-
-def _load(directory: Path, limits: Limits) -> LoadedBundle:
-    """Loads a version while others answer, which it must not hold up."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(_SWITCH_SECONDS)
-    try:
-        return load_and_warm_up(directory, limits)
-    finally:
-        sys.setswitchinterval(before)
 
 
 def _compute_one_core_a_request() -> None:

@@ -1,5 +1,7 @@
 """Keeps the chosen versions of a push directory loaded, by default the newest, and swaps in one step."""
 
+import contextlib
+import ctypes
 import enum
 import gc
 import logging
@@ -123,6 +125,7 @@ class VersionWatcher:
             if self._replaced:  # one look ago, so that requests in flight are over: a model is full of cycles
                 self._replaced = False
                 gc.collect()
+                give_back_memory()
             try:
                 there = versions(self.push_dir)
             except TandemError as error:  # what cannot be read now may be there again at the next look
@@ -195,3 +198,9 @@ class VersionWatcher:
             self.poll()
         except Exception:
             logger.exception("the push directory could not be looked into; trying again")
+
+
+def give_back_memory() -> None:
+    """Has the C library return what it keeps of freed memory: by itself it holds on to a version's worth of it, and more."""
+    with contextlib.suppress(OSError, AttributeError):  # only glibc has that, and needs it
+        ctypes.CDLL(None).malloc_trim(0)

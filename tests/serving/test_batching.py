@@ -265,13 +265,13 @@ def test_each_of_two_places_takes_half_of_what_is_there() -> None:
     bundle: Any = SimpleNamespace(manifest=SimpleNamespace(version=1))
     for _ in range(80):
         batcher._join(
-            (1, "exact"), _Waiting(bundle, "exact", {"query": np.array([b"red mug"])}, Patient(), int)
+            (1, "exact"), _Waiting(bundle, "exact", {"query": np.array([b"red mug"])}, Patient(), int, None)
         )
     # Half of 80, twice: rows that are being answered count, since who asked for them asks again.
     assert [len(batcher._take()) for _ in range(2)] == [40, 40]
     for _ in range(200):
         batcher._join(
-            (1, "exact"), _Waiting(bundle, "exact", {"query": np.array([b"red mug"])}, Patient(), int)
+            (1, "exact"), _Waiting(bundle, "exact", {"query": np.array([b"red mug"])}, Patient(), int, None)
         )
     assert [len(batcher._take()) for _ in range(4)] == [64, 64, 64, 8]
 

@@ -1,5 +1,6 @@
 """Random and broken requests never break the server, and never get a wrong reply."""
 
+import gc
 import threading
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import psutil
 from benchmarks.serving_fuzz import Fuzzer
 from serving import server as servers
 from serving.client import wait_until_available
+from serving.version_watcher import give_back_memory
 from tests.serving.conftest import wait_for
 
 
@@ -38,13 +40,23 @@ def test_random_requests_leave_nothing_behind(push_dir: Path) -> None:
 
     fuzzer.run(500)  # the pool has its threads, allocators have what they keep
     threads, files = held()
-    memory = process.memory_info().rss
-    fuzzer.run(2_000)
+    grown, memory = [], _memory(process)
+    for _ in range(4):
+        fuzzer.run(500)
+        before, memory = memory, _memory(process)
+        grown.append(memory - before)
     wait_for(lambda: server._gate.in_flight == 0)
     assert not server._batcher._rows and not server._batcher._waiting
     # A pool begins one more thread where two requests meet; what one request in a hundred left would be twenty.
     wait_for(lambda: held()[0] < threads + 10 and held()[1] < files + 10)
-    grown = process.memory_info().rss - memory
-    assert grown < 100 << 20, f"{grown >> 20} MiB"  # some thirty of the requests are 10 MB long
+    # Eight of each 500 requests are 10 MB long. Allocators keep now more, now less; what is left behind grows each time.
+    assert min(grown) < 20 << 20 and sum(grown) < 100 << 20, [f"{more >> 20} MiB" for more in grown]
     server.stop()
     wait_for(lambda: threading.active_count() < threads)  # those of batches have ended
+
+
+def _memory(process: psutil.Process) -> int:
+    """Bytes in memory without what the C library keeps of freed ones."""
+    gc.collect()
+    give_back_memory()
+    return int(process.memory_info().rss)

@@ -15,10 +15,12 @@ import pytest
 
 from serving import bundle as bundles
 from serving import server as servers
+from serving.background import AT_ONCE, GIVING_WAY, Pace
 from serving.bundle import BundleError, publish, verify_bundle
 from serving.client import RetrievalClient, SearchResult, wait_until_available
 from serving.index import SCANN_DIR, build_index
-from serving.loaded_bundle import load_bundle
+from serving.loaded_bundle import LoadedBundle, load_bundle
+from serving.request_inputs import Limits
 from serving.settings import IndexSettings
 from serving.version_watcher import State, VersionWatcher
 from tests.serving.conftest import Shop, wait_for
@@ -46,6 +48,24 @@ def flip_a_byte(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
+
+
+def test_only_a_version_beside_one_that_answers_gives_way(
+    monkeypatch: pytest.MonkeyPatch, shop: Shop, push_dir: Path
+) -> None:
+    load, paces = servers.load_and_warm_up, []
+
+    def loading(directory: Path, limits: Limits, pace: Pace) -> LoadedBundle:
+        paces.append(pace)
+        return load(directory, limits, pace)
+
+    monkeypatch.setattr(servers, "load_and_warm_up", loading)
+    server = servers.start(push_dir, 0, poll_seconds=0.05)
+    wait_until_available(address_of(server))
+    publish(shop.bundle_dir, push_dir, 2)
+    wait_for(lambda: 2 in server._watcher.loaded)
+    server.stop()
+    assert paces == [AT_ONCE, GIVING_WAY]
 
 
 def test_new_version_takes_over_without_a_failed_request(

@@ -1,0 +1,47 @@
+"""Work that those who are being answered must not wait for: it takes what they leave of the lock and of the cores."""
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, TypeVar
+
+Result = TypeVar("Result")
+
+
+class Pace(NamedTuple):
+    """How far work gives way.
+
+    Attributes:
+      rest: how long it rests after what held the interpreter lock, in multiples of what that took.
+      nice: added to the niceness of a thread that computes without the lock, where a thread has one of its own.
+    """
+
+    rest: float
+    nice: int
+
+    @contextlib.contextmanager
+    def with_lock(self) -> Iterator[None]:
+        """For a block that holds the interpreter lock; those who wait for it come in after the block."""
+        begin = time.perf_counter()
+        yield
+        time.sleep(self.rest * (time.perf_counter() - begin))
+
+    def without_lock(self, work: Callable[[], Result]) -> Result:
+        """Does what computes without the lock in a thread that the others go before."""
+        with ThreadPoolExecutor(1, initializer=_give_way, initargs=(self.nice,)) as thread:
+            return thread.submit(work).result()
+
+
+# Nobody waits.
+AT_ONCE = Pace(0, 0)
+# Queries are answered meanwhile. At half load those that waited for the lock need as long again until they are through,
+# so that half of the rest is spare. A thread of niceness 10 gets a tenth of what one that answers gets.
+GIVING_WAY = Pace(4, 10)
+
+
+def _give_way(nice: int) -> None:
+    if sys.platform == "linux":  # elsewhere a thread has no priority of its own
+        os.nice(nice)
