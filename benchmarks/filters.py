@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from serving.filtered_search import search_eligible, wider_search
-from serving.index import build_index
+from serving.index_build import build_index
 from serving.settings import IndexSettings
 
 SHARES = (0.001, 0.01, 0.03, 0.05, 0.08, 0.12, 0.2, 0.3, 0.5, 0.8, 0.99)

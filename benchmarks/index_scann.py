@@ -14,7 +14,8 @@ import numpy as np
 
 from benchmarks.index_data import load
 from benchmarks.index_measure import Search, curve, resident_mb, use_one_core
-from serving.index import Index, build_index, load_index
+from serving.index import Index, load_index
+from serving.index_build import build_index
 from serving.index_tuning import Tuning
 from serving.settings import IndexSettings
 from transform.errors import TandemError

@@ -11,7 +11,6 @@ from pydantic import ValidationError
 
 from serving.index_tuning import Tuning, tune
 from serving.manifest import BundleError
-from serving.settings import IndexSettings
 
 SCANN_DIR = "assets.extra/scann"
 
@@ -23,11 +22,6 @@ _CONFIG = "scann_config.pb"
 _VECTORS = "dataset.npy"
 _TUNING = "tuning.json"
 
-# ScaNN's quantiser learns 16 centres a block and refuses fewer vectors.
-_FEWEST_QUANTISED = 16
-# Each vector lies in a second partition too, chosen for queries that the first serves badly; how much that counts.
-# Sun et al. 2023, "SOAR: Improved Indexing for Approximate Nearest Neighbor Search".
-_SOAR = 1.5
 _BUILT_WITH = {
     "leaves": "num_children",
     "searched": "max_spill_centers",
@@ -151,54 +145,6 @@ class Index:
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         rows, scores = self._searcher.search_batched(queries, **options)
         return rows.astype(np.int64), np.array(scores)
-
-
-def build_index(
-    vectors: NDArray[np.float32], settings: IndexSettings, queries: NDArray[np.float32] | None = None
-) -> Index:
-    """Builds the index and tunes it.
-
-    Below `brute_force_below` items every score is exact. From there on a query looks into some partitions of a tree,
-    scores what is in them with quantised vectors and the best of those again exactly.
-
-    Args:
-      vectors: float32 [N, D], finite.
-      settings: sizes.
-      queries: float32 [Q, D], finite, of the kind that will be asked; none: vectors of the index stand in.
-
-    Raises:
-      ValueError: there is no vector or one is not finite.
-      TandemError: the target recall cannot be reached.
-    """
-    from scann.scann_ops.py import scann_ops_pybind
-
-    if vectors.ndim != 2 or not len(vectors):
-        raise ValueError(
-            f"vectors of shape {list(vectors.shape)}, expected [items, dimension] with at least one item"
-        )
-    if not np.isfinite(vectors).all():
-        raise ValueError("an item vector is not finite, expected finite float32: the model is broken")
-    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
-    count, k = len(vectors), min(settings.k, len(vectors))
-    builder = scann_ops_pybind.builder(vectors, k, "dot_product")
-    if count < max(settings.brute_force_below, _FEWEST_QUANTISED) or count <= settings.k:
-        return Index(builder.score_brute_force().build(), count, vectors.shape[1], k, None)
-    leaves = min(settings.leaves or round(count**0.5), count)
-    searcher = (
-        builder.tree(
-            num_leaves=leaves,
-            num_leaves_to_search=leaves,
-            training_sample_size=min(count, 250_000),
-            soar_lambda=_SOAR if leaves > 1 else None,
-        )
-        .score_ah(2, anisotropic_quantization_threshold=0.2)
-        .reorder(k)
-        .build()
-    )
-
-    every = Tuning(leaves=leaves, searched=leaves, reorder=k)
-    index = Index(searcher, count, vectors.shape[1], k, every)
-    return index.tuned(vectors, vectors if queries is None else queries, target=settings.target_recall)
 
 
 def load_index(directory: str | os.PathLike[str], *, k: int) -> Index:

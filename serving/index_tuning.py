@@ -80,7 +80,8 @@ def tune(
     if share(*best) < target:
         raise TandemError(
             f"the index finds {share(*best):.4f} of the exact top {k} at best (all {leaves} partitions, {best[1]} vectors"
-            f" compared in full, {len(queries)} queries), expected at least index.target_recall {target}: lower it."
+            f" compared in full, {len(queries)} queries), expected at least index.target_recall {target}: lower"
+            f" it, or search exactly with index.brute_force_below above {len(vectors)}."
         )
     steps = list(_steps(leaves))
     for reorder in reversed(candidates):

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.changed_items import ChangedItems
-from serving.index import Index, build_index
+from serving.index import Index
+from serving.index_build import build_index
 from serving.manifest import EXTRA
 from serving.request_inputs import RequestError
 from serving.settings import IndexSettings

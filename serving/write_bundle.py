@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.export import export_bundle
-from serving.index import SCANN_DIR, build_index
+from serving.index import SCANN_DIR
+from serving.index_build import build_index
 from serving.inputs import no_value, stored_input_specs
 from serving.item_attributes import ATTRIBUTES
 from serving.manifest import EXTRA, BundleError, Manifest, seal

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.changed_items import ChangedItems, SideItem, exact_search
-from serving.index import build_index
+from serving.index_build import build_index
 from serving.settings import IndexSettings
 
 

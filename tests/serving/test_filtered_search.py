@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.filtered_search import search_eligible, search_filtered
-from serving.index import Index, Neighbours, build_index
+from serving.index import Index, Neighbours
+from serving.index_build import build_index
 from serving.settings import IndexSettings
 
 

@@ -5,7 +5,8 @@ import shutil
 import numpy as np
 import pytest
 
-from serving.index import build_index, load_index
+from serving.index import load_index
+from serving.index_build import build_index
 from serving.index_tuning import Tuning
 from serving.manifest import BundleError
 from serving.settings import IndexSettings

@@ -5,7 +5,8 @@ import logging
 import numpy as np
 import pytest
 
-from serving.index import build_index
+from serving import index_build
+from serving.index_build import build_index
 from serving.index_tuning import least_scores, tune
 from serving.settings import IndexSettings
 from transform.errors import TandemError
@@ -83,3 +84,18 @@ def test_index_is_tuned_on_the_queries_it_is_given(vectors: np.ndarray, caplog) 
     assert higher.tuning and higher.k == 20 and higher.tuning.recall >= 0.999
     cost = [t.searched / t.leaves * 500 + t.reorder for t in (near.tuning, higher.tuning)]
     assert cost[0] < cost[1]
+
+
+def test_each_dimension_gets_a_code_where_codes_of_two_lose_what_queries_ask_for(caplog, monkeypatch) -> None:
+    # The code of two dimensions describes the large one; queries ask for the small one only.
+    random = np.random.default_rng(2)
+    vectors = (random.normal(size=(3000, 32)) * np.tile([10.0, 0.1], 16)).astype(np.float32)
+    queries = (random.normal(size=(100, 32)) * np.tile([0.0, 1.0], 16)).astype(np.float32)
+    settings = IndexSettings(k=K, brute_force_below=0)
+    with caplog.at_level(logging.INFO, "tandem.index"):
+        tuning = build_index(vectors, settings, queries).tuning
+    assert tuning and tuning.recall >= settings.target_recall
+    assert "vectors coded by 2 dimensions: the index finds" in caplog.text
+    monkeypatch.setattr(index_build, "_CODED_DIMENSIONS", (2,))
+    with pytest.raises(TandemError, match=r"search exactly with index\.brute_force_below above 3000"):
+        build_index(vectors, settings, queries)

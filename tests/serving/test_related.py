@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from serving.changed_items import ChangedItems
 from serving.client import RetrievalClient
-from serving.index import build_index
+from serving.index_build import build_index
 from serving.loaded_bundle import load_bundle
 from serving.related import RELATED_DIR, RelatedItems, build_related_index, unit_vectors
 from serving.settings import IndexSettings

@@ -8,7 +8,8 @@ import pytest
 import tensorflow as tf
 
 from serving import bundle as bundles
-from serving.index import SCANN_DIR, build_index
+from serving.index import SCANN_DIR
+from serving.index_build import build_index
 from serving.settings import IndexSettings
 from serving.validate import main, validate_bundle
 from tests.serving.conftest import Shop

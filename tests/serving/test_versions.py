@@ -18,7 +18,8 @@ from serving import server as servers
 from serving.background import AT_ONCE, GIVING_WAY, Pace
 from serving.bundle import BundleError, publish, verify_bundle
 from serving.client import RetrievalClient, SearchResult, wait_until_available
-from serving.index import SCANN_DIR, build_index
+from serving.index import SCANN_DIR
+from serving.index_build import build_index
 from serving.loaded_bundle import LoadedBundle, load_bundle
 from serving.request_inputs import Limits
 from serving.settings import IndexSettings
