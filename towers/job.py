@@ -1,7 +1,9 @@
 """One training run as the Trainer is asked for it: settings, where its input lies, where its output goes."""
 
+import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +27,7 @@ class Job(NamedTuple):
       state_dir: where the training state goes.
       log_dir: TensorBoard directory, or None.
       previous_state: training state to go on from, or None.
-      checkpoint_dir: where to go on after a worker died, seen by every worker; None, and a run that dies begins anew.
+      checkpoint_dir: where to go on after a process died, seen by every worker; None, and a run that dies begins anew.
       checkpoint_seconds: between two checkpoints, at least.
     """
 
@@ -46,7 +48,11 @@ class Job(NamedTuple):
 
 
 def parse_job(fn_args: Any) -> Job:
-    """Reads fn_args; the items split lies beside the train split, the previous state inside base_model."""
+    """Reads fn_args; the items split lies beside the train split, the previous state inside base_model.
+
+    Checkpoints lie where the next run with the same settings and input looks for them: beside the Trainer's outputs, whose
+    own directories are other ones in each run.
+    """
     config = fn_args.custom_config
     train_files = list(fn_args.train_files)
     item_files = [os.path.join(os.path.dirname(os.path.dirname(p)), "Split-items", "*") for p in train_files]
@@ -54,7 +60,7 @@ def parse_job(fn_args: Any) -> Job:
     if fn_args.base_model:
         candidate = os.path.join(fn_args.base_model, "assets.extra", STATE_DIRECTORY)
         previous = candidate if tf.io.gfile.exists(fn_args.base_model) else None
-    return Job(
+    job = Job(
         features=FeatureSettings.model_validate_json(config["features"]),
         encoder=EncoderSettings.model_validate_json(config["encoder"]),
         model=ModelSettings.model_validate_json(config["model"]),
@@ -68,6 +74,22 @@ def parse_job(fn_args: Any) -> Job:
         log_dir=fn_args.model_run_dir,
         previous_state=previous,
     )
+    component = Path(job.serving_dir).parents[2]
+    return job._replace(checkpoint_dir=str(component / "checkpoints" / _digest(job)))
+
+
+def clear_other_checkpoints(job: Job) -> None:
+    """Takes away what trainings with other settings or input left when they were cut off."""
+    own = Path(job.checkpoint_dir or "")
+    for other in own.parent.glob("*") if job.checkpoint_dir else ():
+        if other != own:
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def _digest(job: Job) -> str:
+    """Names settings and input; 16 hexadecimal digits."""
+    inputs = [*job.train_files, *job.item_files, job.transform_graph, job.previous_state]
+    return hashlib.sha256((settings_text(job) + json.dumps(inputs)).encode()).hexdigest()[:16]
 
 
 def is_trained(job: Job) -> bool:

@@ -16,10 +16,18 @@ _TOKENS, _VECTORS = "text_tokens.npy", "text_vectors.npy"
 
 
 def save_texts(directory: str | Path, catalogue: Catalogue) -> None:
-    """Writes tokens [N + 1, L] and vectors [N + 1, E] by row of the item vocabulary; nothing if none were encoded."""
-    if catalogue.text is not None:
-        np.save(Path(directory, _TOKENS), catalogue.tokens)
-        np.save(Path(directory, _VECTORS), catalogue.text)
+    """Writes tokens [N + 1, L] and vectors [N + 1, E] by row of the item vocabulary; nothing if none were encoded.
+
+    Vectors last and each file whole: where they are, both are.
+    """
+    if catalogue.text is None:
+        return
+    Path(directory).mkdir(parents=True, exist_ok=True)
+    for name, values in ((_TOKENS, catalogue.tokens), (_VECTORS, catalogue.text)):
+        half = Path(directory, f"{name}.half")
+        with half.open("wb") as file:
+            np.save(file, values)
+        half.replace(Path(directory, name))
 
 
 def has_texts(directory: str | Path) -> bool:

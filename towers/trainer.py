@@ -22,7 +22,7 @@ from towers.evaluation import evaluate_model
 from towers.examples import Requests, read_catalogue, read_requests
 from towers.export import export_towers
 from towers.fit import compile_model, count_steps, fit, prepare_model
-from towers.job import Job, parse_job, settings_text, summary_path
+from towers.job import Job, clear_other_checkpoints, parse_job, settings_text, summary_path
 from towers.made_up import make_up_queries
 from towers.mining import mine_hard_negatives, mine_once, mining_step
 from towers.precision import choose_precision, make_strategy
@@ -31,7 +31,7 @@ from towers.query_texts import encode_queries, index_queries
 from towers.serving_copy import ServingCopy
 from towers.snapshot import restore_snapshot, take_snapshot
 from towers.state import TrainingState, carry_state, check_architecture, load_state, save_state
-from towers.text_cache import encode_new_texts, save_texts
+from towers.text_cache import encode_new_texts, has_texts, save_texts
 from towers.text_states import TextStates, states_fit
 from towers.tune_encoder import has_weights, load_weights, save_weights, tune_encoder
 from towers.two_tower import TwoTower
@@ -53,7 +53,9 @@ def run_fn(fn_args: Any) -> None:
       TandemError: bad settings, input or previous state; or training diverged.
     """
     check_environment()
-    train(parse_job(fn_args))
+    job = parse_job(fn_args)
+    clear_other_checkpoints(job)
+    train(job)
 
 
 def train(job: Job) -> dict[str, Any]:
@@ -94,8 +96,12 @@ def train(job: Job) -> dict[str, Any]:
     if job.encoder.trainable == "frozen":
         encoder = load_encoder(job.encoder, "float32", tuned)
         state_dir = job.previous_state if previous is not None else None
+        if job.checkpoint_dir and has_texts(job.checkpoint_dir):
+            state_dir = job.checkpoint_dir
         text, encoded = encode_new_texts(encoder, catalogue.tokens, "item texts", state_dir)
         catalogue = catalogue._replace(text=text)
+        if job.checkpoint_dir and encoded and workers.is_chief:
+            save_texts(job.checkpoint_dir, catalogue)
         requests, query_texts = encode_queries(encoder, requests)
     elif job.encoder.trainable == "last_layers":
         requests, query_tokens = index_queries(requests)
