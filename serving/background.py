@@ -1,4 +1,4 @@
-"""Work that those who are being answered must not wait for: it takes what they leave of the lock and of the cores."""
+"""Work that others must not wait for: it takes what they leave of the lock and of the cores."""
 
 import contextlib
 import os
@@ -31,17 +31,21 @@ class Pace(NamedTuple):
 
     def without_lock(self, work: Callable[[], Result]) -> Result:
         """Does what computes without the lock in a thread that the others go before."""
-        with ThreadPoolExecutor(1, initializer=_give_way, initargs=(self.nice,)) as thread:
+        with ThreadPoolExecutor(1, initializer=give_way, initargs=(self.nice,)) as thread:
             return thread.submit(work).result()
 
 
 # Nobody waits.
 AT_ONCE = Pace(0, 0)
+# Of threads that compute batches: whoever reads requests and sends answers goes first, so that the next batch is full and
+# clients on the same machine get theirs.
+COMPUTING_NICE = 5
 # Queries are answered meanwhile. At half load those that waited for the lock need as long again until they are through,
-# so that half of the rest is spare. A thread of niceness 10 gets a tenth of what one that answers gets.
-GIVING_WAY = Pace(4, 10)
+# so that half of the rest is spare. Ten levels of niceness are a tenth of what a thread that computes batches gets.
+GIVING_WAY = Pace(4, COMPUTING_NICE + 10)
 
 
-def _give_way(nice: int) -> None:
+def give_way(nice: int) -> None:
+    """Adds to the niceness of the calling thread; there is no way back."""
     if sys.platform == "linux":  # elsewhere a thread has no priority of its own
         os.nice(nice)

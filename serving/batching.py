@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from numpy.typing import NDArray
 from prometheus_client import Histogram
 
+from serving.background import COMPUTING_NICE, give_way
 from serving.joined_inputs import joined_inputs
 from serving.request_gate import Caller, check_waits
 
@@ -151,6 +152,7 @@ class Batcher:
                     del self._waiting[key]
 
     def _work(self) -> None:
+        give_way(COMPUTING_NICE)
         while batch := self._take():
             self._answer(batch)
             del batch  # a replaced version must not stay for a thread that waits

@@ -40,10 +40,12 @@ logger = logging.getLogger("tandem.serving")
 
 # Requests in flight get this long to finish after SIGTERM.
 _DRAIN_SECONDS = 10.0
-# A request takes the interpreter lock a dozen times, and each time waits that long for a version that is being loaded; one
-# thread does so for all requests, so at 0.1 ms they pile up. Else it stays as Python has it: waiting for the lock wakes up
-# as often, which is dear.
-_SWITCH_SECONDS = 0.00001
+# How long a thread that waits for the interpreter lock leaves it to another. Python's own 5 ms are what a batch that is
+# computed would wait for the event loop, several times; much less wakes up as often, which is dear.
+_SWITCH_SECONDS = 0.001
+# The same while a version is loaded, which a request waits for a dozen times; one thread takes all requests in, so at 0.1 ms
+# they pile up.
+_LOADING_SWITCH_SECONDS = 0.00001
 
 
 class RetrievalServer:
@@ -146,7 +148,7 @@ class RetrievalServer:
         """Loads a version beside the one that answers, which it must not hold up."""
         pace = GIVING_WAY if self._watcher.current else AT_ONCE
         before = sys.getswitchinterval()
-        sys.setswitchinterval(_SWITCH_SECONDS)
+        sys.setswitchinterval(_LOADING_SWITCH_SECONDS)
         try:
             return self._catalogue.attach(load_and_warm_up(directory, self._limits, pace))
         finally:
@@ -177,6 +179,7 @@ def serve(options: ServerOptions) -> None:
     """
     _log_to_stderr()
     _compute_one_core_a_request()
+    sys.setswitchinterval(_SWITCH_SECONDS)
     stopping = threading.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: stopping.set())

@@ -4,10 +4,14 @@ import os
 import sys
 import threading
 import time
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 
-from serving.background import AT_ONCE, GIVING_WAY, Pace
+from serving.background import AT_ONCE, COMPUTING_NICE, GIVING_WAY, Pace
+from serving.batching import Batcher, BatchingParameters
 
 
 def test_after_what_held_the_lock_it_rests_so_many_times_as_long() -> None:
@@ -26,6 +30,25 @@ def test_only_the_thread_that_works_gives_way() -> None:
     assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before
     at_once = AT_ONCE.without_lock(lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
     assert at_once == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have no priority of their own")
+def test_batches_are_computed_after_who_listens_and_before_what_loads() -> None:
+    before = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    def run(*_: Any) -> dict[str, Any]:
+        return {"nice": np.array([os.getpriority(os.PRIO_PROCESS, threading.get_native_id())])}
+
+    bundle: Any = SimpleNamespace(manifest=SimpleNamespace(version=1), run=run)
+    patient: Any = SimpleNamespace(time_remaining=lambda: None, is_active=lambda: True)
+    batcher = Batcher(BatchingParameters(num_batch_threads=1))
+    batcher.start()
+    try:
+        inside = batcher.run(bundle, "exact", {"query": np.array([b"red mug"])}, patient)["nice"][0]
+    finally:
+        batcher.stop()
+    assert inside == min(before + COMPUTING_NICE, 19) and before < inside < before + GIVING_WAY.nice
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before
 
 
 @pytest.mark.parametrize("pace", [AT_ONCE, GIVING_WAY])
