@@ -1,4 +1,4 @@
-"""What each part is worth: trainings of one data set that differ in one thing, full corpus, exact."""
+"""What each part is worth: trainings of one data set that differ in one thing, full corpus, exact; with paired intervals."""
 
 import argparse
 import contextlib
@@ -21,16 +21,18 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 from benchmarks.ablation_lines import LINES, VIEWS_SHOWN, Line  # noqa: E402
+from benchmarks.judge import METRICS, changes_of  # noqa: E402
+from benchmarks.quality_report import change_text  # noqa: E402
 from benchmarks.report import table, write_section  # noqa: E402
 from benchmarks.stages import run_up_to  # noqa: E402
 from pipeline.settings import Settings, load_settings  # noqa: E402
 from towers import query_texts, trainer  # noqa: E402
+from towers.evaluation import evaluate_requests  # noqa: E402
 from towers.examples import Column, Requests  # noqa: E402
 from towers.job import Job  # noqa: E402
 from transform.errors import TandemError  # noqa: E402
 from transform.features import SPLITS, VIEW, raw_feature_spec  # noqa: E402
 
-_METRICS = ("recall_at_10", "recall_at_100", "ndcg_at_10")
 _RESULTS = Path("benchmarks/results")
 _SHARDS = "Split-{}/*"
 
@@ -110,20 +112,25 @@ def tuning_once(tune: Callable[..., Any], folder: Path, spent: list[float]) -> C
     return tune_once
 
 
-def train(line: Line, settings: Settings, uris: Any, views: Sequence[Path], work: Path) -> dict[str, Any]:
+def train(
+    line: Line, settings: Settings, uris: Any, views: Sequence[Path], work: Path
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """Trains once, with the line's change in effect.
 
     Returns:
-      Metrics by view, steps, and the seconds of what is left when the encoder is tuned and texts are encoded.
+      Means by view, steps, and the seconds of what is left when the encoder is tuned and texts are encoded; and by view
+      each metric's values, float64 [requests].
     """
-    found: dict[str, dict[str, float]] = {}
-    evaluate, read = trainer.evaluate_model, trainer.read_requests
+    found: dict[str, dict[str, Any]] = {}
+    read = trainer.read_requests
 
     def of_views(model: Any, catalogue: Any, requests: Any, features: Any) -> dict[str, float]:
         for path in views:
-            metrics = evaluate(model, catalogue, trainer.read_requests([str(path)], features), features)
-            found[path.stem] = {name: round(metrics[name], 4) for name in _METRICS}
-        return metrics
+            metrics = evaluate_requests(
+                model, catalogue, trainer.read_requests([str(path)], features), features
+            )
+            found[path.stem] = {name: metrics.by_name()[name] for name in METRICS}
+        return metrics.means()
 
     spent: list[float] = []
     remember = remembering(trainer.encode_new_texts, work, spent)
@@ -154,22 +161,52 @@ def train(line: Line, settings: Settings, uris: Any, views: Sequence[Path], work
     tf.keras.backend.clear_session()
     gc.collect()
     seconds = round(summary["seconds"] - sum(spent), 1)
-    return {"name": line.name, "views": found, "seconds": seconds, "steps": summary["steps"]}
+    means = {
+        view: {name: round(float(values.mean()), 4) for name, values in of.items()}
+        for view, of in found.items()
+    }
+    return {"name": line.name, "views": means, "seconds": seconds, "steps": summary["steps"]}, found
+
+
+def against_profile(
+    found: dict[str, dict[str, Any]], is_profile: bool, work: Path
+) -> dict[str, dict[str, list[float] | None]]:
+    """How a line's values changed against the profile's on the same requests: view -> metric -> [change, low, high].
+
+    The profile's own are kept in `work`, for the lines after it; it has no changes.
+    """
+    path = work / "profile_values.npz"
+    if is_profile:
+        np.savez(
+            path, **{f"{view} {name}": values for view, of in found.items() for name, values in of.items()}
+        )
+        return {}
+    with np.load(path) as stored:
+        return {
+            view: changes_of(of, {name: stored[f"{view} {name}"] for name in of})
+            for view, of in found.items()
+        }
 
 
 def report(name: str, result: dict[str, Any]) -> str:
     """The table of docs/benchmarks.md, in the order of the data set's lines."""
     views = list(result["lines"][0]["views"])
+    shown = [(view, metric) for view in views for metric in METRICS[:2]]
     header = [
         "",
-        *(f"{metric} {view}" for view in views for metric in ("R@10", "R@100", "NDCG@10")),
+        *(f"{view}, {'@10' if metric == METRICS[0] else '@100'}" for view, metric in shown),
+        *(f"change of {view}, {'@10' if metric == METRICS[0] else '@100'}" for view, metric in shown),
         "seconds",
     ]
     order = [line.name for line in LINES[name]]
     rows = [
         [
             line["name"],
-            *(f"{line['views'][view][metric]:.4f}" for view in views for metric in _METRICS),
+            *(f"{line['views'][view][metric]:.4f}" for view, metric in shown),
+            *(
+                change_text(line["changes"][view][metric] if line["changes"] else None)
+                for view, metric in shown
+            ),
             f"{line['seconds']:.0f}",
         ]
         for line in sorted(result["lines"], key=lambda line: order.index(line["name"]))
@@ -205,9 +242,9 @@ def main() -> int:
         for line in LINES[options.name]:
             if line.name in done:
                 continue
-            result["lines"].append(
-                train(line, load_settings(profile, base | line.settings), uris, views, work)
-            )
+            made, values = train(line, load_settings(profile, base | line.settings), uris, views, work)
+            made["changes"] = against_profile(values, line == LINES[options.name][0], work)
+            result["lines"].append(made)
             print(result["lines"][-1], flush=True)
             for path in (trained, out):
                 path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

@@ -63,7 +63,11 @@ def summary(held_out: HeldOut, made: Mapping[str, Made]) -> dict[str, Any]:
         ranked = {
             name: {"seconds": made[name].seconds}
             | {metric: float(found[metric].mean()) for metric in METRICS}
-            | {"model_is_better": _changes(values[MODEL], found) if MODEL in made and name != MODEL else None}
+            | {
+                "model_is_better": changes_of(values[MODEL], found)
+                if MODEL in made and name != MODEL
+                else None
+            }
             for name, found in values.items()
         }
         views[view] = {"rows": rows, "chance": chance(held_out, view), "ranked_by": ranked}
@@ -73,9 +77,13 @@ def summary(held_out: HeldOut, made: Mapping[str, Made]) -> dict[str, Any]:
     return {"items": len(held_out.item_ids), "new_items": len(new_items), "views": views}
 
 
-def _changes(
+def changes_of(
     model: Mapping[str, NDArray[np.float64]], baseline: Mapping[str, NDArray[np.float64]]
 ) -> dict[str, list[float] | None]:
+    """Metric -> [change, low, high] of the model against another on the same requests, as shares (95 % paired bootstrap).
+
+    None where the other finds nothing.
+    """
     changes: dict[str, list[float] | None] = {}
     for metric in METRICS:
         change = paired_bootstrap(model[metric], baseline[metric])

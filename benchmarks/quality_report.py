@@ -48,13 +48,14 @@ def _table(view: Mapping[str, Any]) -> str:
                 f"**{name}**" if name == MODEL else name,
                 *(f"{row[metric]:.4f}" for metric in METRICS),
                 f"{row['seconds']:,.0f}",
-                *(_change(better.get(metric)) for metric in METRICS[:2]),
+                *(change_text(better.get(metric)) for metric in METRICS[:2]),
             ]
         )
     return table(header, rows)
 
 
-def _change(change: list[float] | None) -> str:
+def change_text(change: list[float] | None) -> str:
+    """A change and its interval in percent; "" for none."""
     if change is None:
         return ""
     mean, low, high = (f"{100 * value:+.0f}" for value in change)

@@ -21,12 +21,15 @@ class RetrievalMetrics(NamedTuple):
     ndcg: dict[int, np.ndarray]
     mrr: np.ndarray
 
-    def means(self) -> dict[str, float]:
-        """Returns recall_at_k, ndcg_at_k and mrr, averaged over queries."""
+    def by_name(self) -> dict[str, np.ndarray]:
+        """Returns recall_at_k, ndcg_at_k and mrr, float64 [Q] each."""
         named = {f"recall_at_{k}": values for k, values in self.recall.items()}
         named |= {f"ndcg_at_{k}": values for k, values in self.ndcg.items()}
-        named["mrr"] = self.mrr
-        return {name: float(values.mean()) if len(values) else 0.0 for name, values in named.items()}
+        return named | {"mrr": self.mrr}
+
+    def means(self) -> dict[str, float]:
+        """Returns recall_at_k, ndcg_at_k and mrr, averaged over queries."""
+        return {name: float(values.mean()) if len(values) else 0.0 for name, values in self.by_name().items()}
 
 
 def evaluate_retrieval(

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks.ablation import blanked, remembering
+from benchmarks.ablation import against_profile, blanked, remembering, report
 from benchmarks.ablation_lines import LINES, VIEWS_SHOWN, _even_slots, _only_copies, _own_half
+from benchmarks.judge import METRICS
 from pipeline.settings import load_settings
 from towers.examples import Column, Requests
 from towers.loss import negatives_mask
@@ -70,3 +71,26 @@ def test_texts_are_encoded_once_for_each_encoder(tmp_path):
     for weight in (1, 1, 2):
         assert (once(Encoder(weight), tokens, "texts")[0] == weight).all()
     assert len(calls) == len(spent) == 2
+
+
+def test_lines_are_compared_with_the_profile_request_by_request(tmp_path):
+    profile = np.tile([0.0, 0.5, 1.0], 40)
+    of = {name: profile for name in METRICS}
+    assert against_profile({"all": of}, True, tmp_path) == {}
+    half = {name: profile / 2 for name in METRICS}
+    changes = against_profile({"all": half}, False, tmp_path)
+    assert changes == {"all": dict.fromkeys(METRICS, [-0.5, -0.5, -0.5])}  # paired: each request lost half
+    other = against_profile({"all": {name: profile[::-1] for name in METRICS}}, False, tmp_path)
+    mean, low, high = other["all"]["recall_at_10"]
+    assert mean == 0 and low < -0.1 and high > 0.1  # as good, but not sure to be
+
+    name, *_, last = (line.name for line in LINES["home-depot"])
+    means = {"all": dict.fromkeys(METRICS, 0.5)}
+    first = {"name": name, "views": means, "changes": {}, "seconds": 10.0}
+    text = report(
+        "home-depot", {"command": "x", "lines": [first, first | {"name": last, "changes": changes}]}
+    )
+    assert text.splitlines()[-2:] == [
+        f"| {name} | 0.5000 | 0.5000 |  |  | 10 |",
+        f"| {last} | 0.5000 | 0.5000 | -50 % (-50 .. -50) | -50 % (-50 .. -50) | 10 |",
+    ]
