@@ -1,6 +1,7 @@
 """A verified bundle in memory: its SavedModel, its ScaNN index and its items, answering by signature."""
 
 import bisect
+import functools
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.background import AT_ONCE, Pace
+from serving.background import AT_ONCE, Pace, claim_memory
 from serving.bundle import verify_bundle
 from serving.changed_items import ChangedItems, SideItem, exact_search
 from serving.filtered_changes import FilteredChanges
@@ -52,6 +53,7 @@ class LoadedBundle:
       changes: what the catalogue differs by from the version's own; replaced, not changed.
       model: its SavedModel, whose signatures know nothing of index, filters and changes.
       manifest: what it is.
+      own_row: an item's row in the version's own catalogue; none where it is not there.
       filters: what `serving_default` and `exact` may be filtered by, beside their `specs`.
       specs: signature -> input name -> `tf.TensorSpec`.
       signature_defs: signature -> `SignatureDef`, as GetModelMetadata shows them.
@@ -64,18 +66,25 @@ class LoadedBundle:
         model: ModelSession,
         index: Index,
         related_index: Index,
+        pace: Pace = AT_ONCE,
     ) -> None:
+        """Reads the items beside the model and the indexes, at a pace.
+
+        Raises:
+          BundleError: the parts do not fit together.
+        """
         import tensorflow as tf
 
         self.manifest = manifest
         self.model = model
         self._index = index
         self._related_index = related_index
-        self._item_ids = model.variable("item_ids")
-        self._item_vectors = read_vectors(Path(directory, SCANN_DIR))
+        self._item_ids = pace.without_lock(lambda: model.variable("item_ids"))
+        self._item_vectors = pace.without_lock(lambda: read_vectors(Path(directory, SCANN_DIR)))
         self._sorted_ids: list[bytes] = self._item_ids.tolist()
-        self._titles, self._categories = _read_items(Path(directory, ITEMS))
-        self._attributes = read_attributes(directory)
+        self.own_row = functools.partial(_row_of, self._sorted_ids)  # a method's object would be a cycle
+        self._titles, self._categories = pace.without_lock(lambda: _read_items(Path(directory, ITEMS)))
+        self._attributes = pace.without_lock(lambda: read_attributes(directory))
         self._check(directory)
         self.changes = ChangedItems(len(self._item_ids), self._item_vectors.shape[1])
         self._related = RelatedItems(
@@ -116,10 +125,10 @@ class LoadedBundle:
             return self._retrieve(signature, self.filters.in_use(inputs), inputs, changes)
         return self.model.run(signature, inputs)
 
-    def own_row(self, item_id: bytes) -> int | None:
-        """An item's row in the version's own catalogue; none where it is not there."""
-        row = bisect.bisect_left(self._sorted_ids, item_id)
-        return row if row < len(self._sorted_ids) and self._sorted_ids[row] == item_id else None
+    def compute_first(self, signature: str, inputs: Arrays) -> None:
+        """Has the model compute once what `run` needs of it: the first time takes long, but not the interpreter lock."""
+        if signature not in (ITEMS_SIGNATURE, RELATED):  # they compute nothing
+            self.model.run("embed_query" if signature in FILTERED else signature, inputs)
 
     def own_item(self, row: int) -> SideItem:
         """An item of the version's own catalogue, hidden or not."""
@@ -212,12 +221,21 @@ def load_bundle(directory: str | os.PathLike[str], pace: Pace = AT_ONCE) -> Load
       BundleError: the bundle is damaged, or its parts do not fit together.
     """
     manifest = pace.without_lock(lambda: verify_bundle(directory))
-    with pace.with_lock():
-        index = load_index(Path(directory, SCANN_DIR), k=manifest.k)
+    index = _load_index(Path(directory, SCANN_DIR), manifest.k, pace)
     related = Path(directory, RELATED_DIR)
+    related_index = _load_index(related, manifest.k + 1, pace) if related.is_dir() else index
+    return LoadedBundle(directory, manifest, ModelSession(directory, pace), index, related_index, pace)
+
+
+def _row_of(sorted_ids: list[bytes], item_id: bytes) -> int | None:
+    row = bisect.bisect_left(sorted_ids, item_id)
+    return row if row < len(sorted_ids) and sorted_ids[row] == item_id else None
+
+
+def _load_index(directory: Path, k: int, pace: Pace) -> Index:
+    pace.without_lock(lambda: claim_memory(sum(file.stat().st_size for file in directory.iterdir())))
     with pace.with_lock():
-        related_index = load_index(related, k=manifest.k + 1) if related.is_dir() else index
-    return LoadedBundle(directory, manifest, ModelSession(directory, pace), index, related_index)
+        return load_index(directory, k=k)
 
 
 def _read_items(path: Path) -> tuple[Any, Any]:

@@ -21,8 +21,8 @@ Arrays = Mapping[str, NDArray[Any]]
 _INITIALISE = "__saved_model_init_op"
 
 # Functions and nodes of a graph that are taken in at once.
-_FUNCTIONS = 8
-_NODES = 16
+_FUNCTIONS = 2
+_NODES = 4
 
 
 class ModelSession:

@@ -30,7 +30,11 @@ def load_and_warm_up(directory: Path, limits: Limits, pace: Pace = AT_ONCE) -> L
         try:
             question = read_question(bundle, request, limits)
             with models_refusals(question.signature):
-                pace.without_lock(functools.partial(bundle.run, question.signature, question.inputs))
+                pace.without_lock(
+                    functools.partial(bundle.compute_first, question.signature, question.inputs)
+                )
+                with pace.with_lock():  # a search holds it
+                    bundle.run(question.signature, question.inputs)
         except (RequestError, ValueError) as error:
             raise BundleError(
                 f"{directory} does not answer its warm-up request {number}: {error}; push a bundle that does."

@@ -72,7 +72,7 @@ class VersionWatcher:
         self._polling = threading.Lock()
         self._watch = Repeated(self._look, poll_seconds, "version-watcher")
         self._said = ""
-        self._replaced = False
+        self._replaced: list[LoadedBundle] = []
 
     @property
     def current(self) -> LoadedBundle | None:
@@ -122,9 +122,9 @@ class VersionWatcher:
     def poll(self) -> None:
         """Looks once; loads and swaps where there is something better."""
         with self._polling:
-            if self._replaced:  # one look ago, so that requests in flight are over: a model is full of cycles
-                self._replaced = False
-                gc.collect()
+            if self._replaced:  # one look ago, so that requests in flight are over, and this thread ends them
+                self._replaced.clear()
+                gc.collect()  # a graph is full of cycles
                 give_back_memory()
             try:
                 there = versions(self.push_dir)
@@ -171,13 +171,13 @@ class VersionWatcher:
         if not good or not over:
             return
         newest = max(self.loaded)
+        self._replaced += [self.loaded[version] for version in over]
         self.loaded = {version: bundle for version, bundle in self.loaded.items() if version in good}
         for version in over:
             self._set(version, VersionStatus(State.END))
         if newest in over:  # taken out or not chosen any more: an older one takes over
             self.swaps += 1
             logger.info("version %d answers again, after version %d", max(self.loaded), newest)
-        self._replaced = True
 
     def _refused(self, version: int) -> str:
         """Why a version was refused; "" where it was not."""

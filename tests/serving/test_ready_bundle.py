@@ -1,0 +1,98 @@
+"""A version gets ready beside one that answers: what takes long gives way, what holds the lock does not."""
+
+import gc
+import os
+import sys
+import threading
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from serving import loaded_bundle
+from serving.background import GIVING_WAY
+from serving.index import Index
+from serving.inputs import no_value
+from serving.loaded_bundle import LoadedBundle, load_bundle
+from serving.model_session import ModelSession
+from serving.ready_bundle import load_and_warm_up
+from serving.request_inputs import Limits
+from serving.warmup import read_warmup_requests
+from tests.serving.conftest import Shop
+
+
+def niceness() -> int:
+    return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have no priority of their own")
+def test_the_model_computes_first_in_a_thread_that_gives_way_and_the_index_is_searched_in_none(
+    monkeypatch: pytest.MonkeyPatch, shop: Shop
+) -> None:
+    calls: list[tuple[str, int]] = []
+
+    def recorded(kind: type, method: str, name: str) -> None:
+        original = getattr(kind, method)
+
+        def call(self: Any, *given: Any) -> Any:
+            calls.append((name, niceness()))
+            return original(self, *given)
+
+        monkeypatch.setattr(kind, method, call)
+
+    recorded(ModelSession, "run", "model")
+    recorded(Index, "search", "index")
+    before = niceness()
+    load_and_warm_up(Path(shop.bundle_dir), Limits(), GIVING_WAY)
+    nice = min(before + GIVING_WAY.nice, 19)
+    warm_up = [("model", nice), ("model", before), ("index", before)]
+    requests = len(list(read_warmup_requests(shop.bundle_dir)))
+    assert requests and calls == warm_up * requests + [("model", nice)]  # the last embeds an item
+
+
+def test_memory_is_claimed_before_each_index_takes_it(monkeypatch: pytest.MonkeyPatch, shop: Shop) -> None:
+    calls: list[tuple[str, Any]] = []
+    load = loaded_bundle.load_index
+    monkeypatch.setattr(loaded_bundle, "claim_memory", lambda size: calls.append(("claim", size)))
+    monkeypatch.setattr(
+        loaded_bundle, "load_index", lambda path, k: calls.append(("load", path)) or load(path, k=k)
+    )
+    load_bundle(shop.bundle_dir)
+    assert len(calls) >= 2
+    for (claim, size), (what, path) in zip(calls[::2], calls[1::2], strict=True):
+        assert (claim, what) == ("claim", "load")
+        assert size == sum(file.stat().st_size for file in path.iterdir()) > 0
+
+
+def test_a_version_that_nobody_asks_any_more_goes_without_a_search_for_cycles(shop: Shop) -> None:
+    bundle = load_and_warm_up(Path(shop.bundle_dir), Limits())
+    bundle.run("items", {"item_ids": np.array([b"x"], object)})
+    gone: weakref.ref[LoadedBundle] = weakref.ref(bundle)
+    gc.disable()
+    try:
+        del bundle
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("signature", ["serving_default", "exact", "embed_query", "items"])
+def test_what_is_computed_first_is_what_an_answer_needs(
+    monkeypatch: pytest.MonkeyPatch, shop: Shop, signature: str
+) -> None:
+    bundle = load_bundle(shop.bundle_dir)
+    ran: list[str] = []
+    run = ModelSession.run
+    monkeypatch.setattr(
+        ModelSession, "run", lambda self, name, inputs: ran.append(name) or run(self, name, inputs)
+    )
+    inputs: dict[str, Any] = {}
+    for name, spec in bundle.specs[signature].items():
+        value = no_value(spec.dtype)
+        inputs[name] = np.full([1] * (spec.shape.rank or 1), value, spec.dtype.as_numpy_dtype)
+    bundle.compute_first(signature, inputs)
+    first = ran.copy()
+    bundle.run(signature, inputs)
+    assert first * 2 == ran and len(first) == (signature != "items")
