@@ -19,7 +19,7 @@ from serving.item_attributes import attribute_columns, attribute_schema, write_a
 from serving.manifest import BundleError
 from serving.write_bundle import Catalogue
 from towers.export import EMBED_ITEM_OF_TEXT, TEXT_VECTOR
-from towers.state import item_rows
+from towers.item_rows import ItemRows
 from towers.text_cache import has_texts, load_vectors
 from transform.features import ITEM_ID, TITLE
 
@@ -197,12 +197,12 @@ class _Model:
 
 
 class _Texts:
-    """The encoded texts of a training state, by item id."""
+    """The encoded texts of a training state, by item id; mapped from its files."""
 
     def __init__(self, state_dir: str) -> None:
-        self._rows = item_rows(state_dir)
+        self._rows = ItemRows(state_dir)
         self._vectors = load_vectors(state_dir)
 
     def of(self, item_ids: Any) -> Any:
         """bytes [B] -> float32 [B, E]."""
-        return np.asarray(self._vectors[[self._rows[item.decode("utf-8")] for item in item_ids.tolist()]])
+        return np.asarray(self._vectors[self._rows.of(item_ids.tolist())])

@@ -9,7 +9,6 @@ import numpy as np
 
 from towers.vocabulary import Vocabulary
 from transform.errors import TandemError
-from transform.features import ITEM_ID_VOCABULARY
 
 FORMAT = 1
 _DESCRIPTION, _VOCABULARIES, _ARRAYS = "state.json", "vocabularies.json", "arrays.safetensors"
@@ -118,12 +117,6 @@ def load_state(directory: str | Path) -> TrainingState:
             f"{directory}: no whole training state ({detail}), expected what a Trainer wrote;"
             " restore the push it belongs to, or train from scratch."
         ) from None
-
-
-def item_rows(directory: str | Path) -> dict[str, int]:
-    """Item id -> its row in the tables of a state."""
-    stored = json.loads(Path(directory, _VOCABULARIES).read_text(encoding="utf-8"))
-    return {key: row for row, key in enumerate(stored[ITEM_ID_VOCABULARY]["keys"], start=1)}
 
 
 def check_architecture(saved: dict[str, Any], wanted: dict[str, Any], where: str) -> None:

@@ -22,6 +22,7 @@ from towers.evaluation import evaluate_model
 from towers.examples import Requests, read_catalogue, read_requests
 from towers.export import export_towers
 from towers.fit import compile_model, count_steps, fit, prepare_model
+from towers.item_rows import save_item_rows
 from towers.job import Job, clear_other_checkpoints, parse_job, settings_text, summary_path
 from towers.made_up import make_up_queries
 from towers.mining import mine_hard_negatives, mine_once, mining_step
@@ -191,6 +192,8 @@ def train(job: Job) -> dict[str, Any]:
 
     save_state(job.state_dir, last)
     save_texts(job.state_dir, catalogue)
+    if catalogue.text is not None:
+        save_item_rows(job.state_dir, vocabularies[ITEM_ID_VOCABULARY].keys)
     if tuned is not None:
         save_weights(job.state_dir, tuned)
     served = copy.of(model)
