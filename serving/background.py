@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
-import numpy as np
-
 Result = TypeVar("Result")
 
 
@@ -51,11 +49,3 @@ def give_way(nice: int) -> None:
     """Adds to the niceness of the calling thread; there is no way back."""
     if sys.platform == "linux":  # elsewhere a thread has no priority of its own
         os.nice(nice)
-
-
-def claim_memory(size: int) -> None:
-    """Takes so many bytes and gives them back, without the interpreter lock, before something takes them that holds it.
-
-    A virtual machine may have to ask its host for memory that nobody in it used lately, which takes ten times as long.
-    """
-    np.empty(size, np.uint8).fill(1)

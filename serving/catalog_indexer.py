@@ -20,6 +20,7 @@ from serving.embed_items import embed_items, read_embedded_items, write_embedded
 from serving.embed_queries import embed_queries
 from serving.index import TUNING_QUERIES
 from serving.inputs import stored_input_specs
+from serving.memory import give_back_memory
 from serving.settings import IndexSettings
 from serving.write_bundle import write_bundle
 from transform.bad_day_settings import BadDaySettings
@@ -81,6 +82,7 @@ def CatalogIndexer(
     write_training_statistics(beam_pipeline, requests, count, comparison.features, baseline)
     kinds = {feature.name: feature.kind for feature in declared.item}
     embed_items(beam_pipeline, items, towers_dir, embedded, declared.item_text, state, kinds)
+    give_back_memory()  # of a runner in this process
     attributes = write_embedded_attributes(embedded, os.path.join(bundle.uri, "item_attributes.parquet"))
     manifest = write_bundle(
         towers_dir,

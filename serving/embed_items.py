@@ -104,7 +104,8 @@ def _read_vectors(files: Sequence[str], row_of: NDArray[np.int64]) -> NDArray[np
     vectors: NDArray[np.float32] = np.empty((0, 0), np.float32)
     done = 0
     for file in files:
-        for batch in parquet.ParquetFile(file).iter_batches(columns=[_VECTOR]):
+        # Few at a time: Arrow keeps memory for as many as it ever had of them, several times over.
+        for batch in parquet.ParquetFile(file).iter_batches(_BATCH, columns=[_VECTOR]):
             rows = batch.column(0).flatten().to_numpy().reshape(len(batch), -1)
             if not done:
                 vectors = np.empty((len(row_of), rows.shape[1]), np.float32)

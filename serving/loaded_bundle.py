@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.background import AT_ONCE, Pace, claim_memory
+from serving.background import AT_ONCE, Pace
 from serving.bundle import verify_bundle
 from serving.changed_items import ChangedItems, SideItem, exact_search
 from serving.filtered_changes import FilteredChanges
@@ -19,6 +19,7 @@ from serving.history_bonus import merge_bonus
 from serving.index import SCANN_DIR, Index, load_index, read_vectors
 from serving.item_attributes import read_attributes
 from serving.manifest import BundleError, Manifest
+from serving.memory import claim_memory
 from serving.model_session import ModelSession
 from serving.related import RELATED, RELATED_DIR, RelatedItems
 from serving.write_bundle import ITEMS

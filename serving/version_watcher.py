@@ -1,9 +1,6 @@
 """Keeps the chosen versions of a push directory loaded, by default the newest, and swaps in one step."""
 
-import contextlib
-import ctypes
 import enum
-import gc
 import logging
 import os
 import threading
@@ -13,6 +10,7 @@ from typing import NamedTuple
 
 from serving.bundle import versions
 from serving.loaded_bundle import LoadedBundle
+from serving.memory import give_back_memory
 from serving.repeated import Repeated
 from serving.version_choice import NEWEST, VersionChoice
 from transform.errors import TandemError
@@ -124,8 +122,7 @@ class VersionWatcher:
         with self._polling:
             if self._replaced:  # one look ago, so that requests in flight are over, and this thread ends them
                 self._replaced.clear()
-                gc.collect()  # a graph is full of cycles
-                give_back_memory()
+                give_back_memory()  # a graph is full of cycles
             try:
                 there = versions(self.push_dir)
             except TandemError as error:  # what cannot be read now may be there again at the next look
@@ -198,9 +195,3 @@ class VersionWatcher:
             self.poll()
         except Exception:
             logger.exception("the push directory could not be looked into; trying again")
-
-
-def give_back_memory() -> None:
-    """Has the C library return what it keeps of freed memory: by itself it holds on to a version's worth of it, and more."""
-    with contextlib.suppress(OSError, AttributeError):  # only glibc has that, and needs it
-        ctypes.CDLL(None).malloc_trim(0)

@@ -15,6 +15,7 @@ from serving.index_build import build_index
 from serving.inputs import no_value, stored_input_specs
 from serving.item_attributes import ATTRIBUTES
 from serving.manifest import EXTRA, BundleError, Manifest, seal
+from serving.memory import give_back_memory
 from serving.op_check import check_ops
 from serving.related import RELATED_DIR, build_related_index
 from serving.settings import IndexSettings
@@ -93,8 +94,10 @@ def write_bundle(
         )
     shutil.rmtree(out_dir, ignore_errors=True)
     k = export_bundle(towers_dir, catalogue.item_ids, catalogue.vectors, out_dir, settings.k)
+    give_back_memory()  # the export holds all vectors twice
     check_ops(out_dir)
     build_index(catalogue.vectors, settings, queries).save(os.path.join(out_dir, SCANN_DIR))
+    give_back_memory()
     related = build_related_index(catalogue.vectors, settings)
     if related is not None:
         related.save(os.path.join(out_dir, RELATED_DIR))

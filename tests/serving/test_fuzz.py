@@ -1,6 +1,5 @@
 """Random and broken requests never break the server, and never get a wrong reply."""
 
-import gc
 import threading
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import psutil
 from benchmarks.serving_fuzz import Fuzzer
 from serving import server as servers
 from serving.client import wait_until_available
-from serving.version_watcher import give_back_memory
+from serving.memory import give_back_memory
 from tests.serving.conftest import wait_for
 
 
@@ -57,6 +56,5 @@ def test_random_requests_leave_nothing_behind(push_dir: Path) -> None:
 
 def _memory(process: psutil.Process) -> int:
     """Bytes in memory without what the C library keeps of freed ones."""
-    gc.collect()
     give_back_memory()
     return int(process.memory_info().rss)

@@ -1,0 +1,50 @@
+"""Freed memory goes back to the system, and what is claimed is not kept."""
+
+import sys
+
+import numpy as np
+import psutil
+import pytest
+
+from serving.memory import claim_memory, give_back_memory
+
+_MB = 1 << 20
+
+
+def held() -> float:
+    """Memory that this process holds, in MB."""
+    return float(psutil.Process().memory_info().rss) / _MB
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc alone keeps freed memory")
+def test_what_cycles_hold_and_the_c_library_keeps_goes_back() -> None:
+    give_back_memory()
+    before = held()
+    cycle: list = [
+        bytes(1000) for _ in range(200_000)
+    ]  # small pieces, of which the C library keeps what is freed
+    cycle.append(cycle)
+    kept = cycle[100_000]  # one in the middle, so that the end of the heap is not all there is to return
+    grown = held()
+    del cycle
+    assert grown > before + 150
+    give_back_memory()
+    assert held() < before + 50 and kept == bytes(1000)
+
+
+def test_claimed_memory_is_touched_and_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    most: list[float] = []
+    empty = np.empty
+
+    class Touched:
+        def __init__(self, size: int, kind: type) -> None:
+            self.array = empty(size, kind)
+
+        def fill(self, value: int) -> None:
+            self.array.fill(value)
+            most.append(held())
+
+    monkeypatch.setattr(np, "empty", Touched)
+    before = held()
+    claim_memory(200 * _MB)
+    assert most[0] > before + 190 and held() < before + 50
