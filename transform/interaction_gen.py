@@ -31,7 +31,7 @@ from transform.interactions import build_interactions
 from transform.requests import Rules
 from transform.sampling import Sampling
 from transform.settings import DataSettings, FeatureSettings
-from transform.span_counts import count_spans, from_json
+from transform.span_counts import SpanCount, add_spans, from_json
 from transform.window import Previous, plan_window
 from transform.write_examples import shards_for, write_examples
 
@@ -93,9 +93,18 @@ def InteractionGen(
     )
     counts_file = os.path.join(examples.uri, "counts")
     rejected_file = os.path.join(examples.uri, REJECTED_DIR, "rows")
+    known = from_json(record.get("span_counts", {}))
     event_files = [path for number in window.spans for path in dataset.spans[number]]
     with beam_pipeline as pipeline:
-        found = build_interactions(pipeline, dataset, settings, window, rules, data_settings.tail_max_events)
+        found = build_interactions(
+            pipeline,
+            dataset,
+            settings,
+            window,
+            rules,
+            data_settings.tail_max_events,
+            {*window.target_spans} - {*known},
+        )
         for split in SPLITS:
             shards = shards_for([dataset.items] if split == "items" else event_files)
             directory = artifact_utils.get_split_uri([examples], split)
@@ -108,24 +117,30 @@ def InteractionGen(
         reasons = found.rejected | "Reasons" >> beam.MapTuple(
             lambda reason, path, row: (rejected_count(dataset, reason, path), 1)
         )
+        sums = (found.counts, reasons) | "AllCounts" >> beam.Flatten() | "Sum" >> beam.CombinePerKey(sum)
         _ = (
-            (found.counts, reasons)
-            | "AllCounts" >> beam.Flatten()
-            | "Sum" >> beam.CombinePerKey(sum)
+            (sums, found.spans)
+            | "WithSpans" >> beam.Flatten()
             | "CountsAsJson" >> beam.Map(json.dumps)
             | "WriteCounts" >> beam.io.WriteToText(counts_file, num_shards=1)
         )
-    counts = _read_counts(counts_file)
-    spans = count_spans(dataset, window.target_spans, from_json(record.get("span_counts", {})))
+    counts, counted = _read_counts(counts_file)
+    spans = add_spans(known, window.target_spans, counted)
     with open(os.path.join(examples.uri, REPORT), "w", encoding="utf-8") as file:
         json.dump(interaction_report(window, counts, spans), file, indent=2)
     check_counts(counts, data_settings, window, examples.uri)
 
 
-def _read_counts(prefix: str) -> Counter[str]:
+def _read_counts(prefix: str) -> tuple[Counter[str], dict[int, SpanCount]]:
+    """Numbers by name and the counts of spans, which stand under their number; removes the files."""
     counts: Counter[str] = Counter()
+    spans: dict[int, SpanCount] = {}
     for path in glob.glob(glob.escape(prefix) + "*"):
         with open(path, encoding="utf-8") as file:
-            counts.update(dict(json.loads(line) for line in file))
+            for name, value in map(json.loads, file):
+                if isinstance(name, int):
+                    spans[name] = SpanCount(*value)
+                else:
+                    counts[name] += value
         os.remove(path)
-    return counts
+    return counts, spans

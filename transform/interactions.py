@@ -8,7 +8,7 @@ memory is one key's group.
 
 import heapq
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -16,10 +16,11 @@ from apache_beam.transforms.window import GlobalWindows
 
 from transform.dataset import Dataset
 from transform.parts import parts
-from transform.read_rows import COUNTS, REJECTED, ReadEvents, ReadItems, ReadUsers
+from transform.read_rows import COUNTS, REJECTED, SPAN_ITEMS, ReadEvents, ReadItems, ReadUsers
 from transform.requests import ANCHOR, REPLAY, Event, Request, Rules, requests_of
 from transform.rows import DUPLICATE_ITEM, DUPLICATE_USER, UNKNOWN_ITEM
 from transform.settings import FeatureSettings
+from transform.span_counts import count_spans
 from transform.window import Window
 
 _ITEMS = "items"
@@ -36,11 +37,13 @@ class Interactions(NamedTuple):
       splits: split name -> serialised tf.Example.
       rejected: (reason, file, row).
       counts: (name, number), to be summed by name.
+      spans: (span, SpanCount) of the spans that were to be counted.
     """
 
     splits: dict[str, beam.PCollection]
     rejected: beam.PCollection
     counts: beam.PCollection
+    spans: beam.PCollection
 
 
 def build_interactions(
@@ -50,6 +53,7 @@ def build_interactions(
     window: Window,
     rules: Rules,
     tail_max_events: int,
+    counted: Collection[int],
 ) -> Interactions:
     """Adds all joins to a pipeline.
 
@@ -60,9 +64,10 @@ def build_interactions(
       window: the time plan.
       rules: how requests are made.
       tail_max_events: an item with at most that many events before the cut is a tail item.
+      counted: spans whose rows are counted.
     """
     pieces = [(span, part) for span in window.spans for path in dataset.spans[span] for part in parts(path)]
-    events = _read(pipeline, "Events", pieces, ReadEvents(settings, window))
+    events = _read(pipeline, "Events", pieces, ReadEvents(settings, window, counted), SPAN_ITEMS)
     items = _read(pipeline, "Items", parts(dataset.items), ReadItems(settings))
     by_item = (
         {"events": events.main, "items": items.main}
@@ -90,8 +95,8 @@ def build_interactions(
         for split in ("train", "eval")
     }
     splits["items"] = by_item[_ITEMS]
-    rejected = [source.rejected for source in sources] + [by_item[REJECTED], made[REJECTED]]
-    counts = [source.counts for source in sources]
+    rejected = [source[REJECTED] for source in sources] + [by_item[REJECTED], made[REJECTED]]
+    counts = [source[COUNTS] for source in sources]
     counts += [
         requests | "CountTargets" >> beam.Map(lambda row: (f"{row[0].split} targets", len(row[0].targets)))
     ]
@@ -105,23 +110,22 @@ def build_interactions(
         rows | f"Count_{name}" >> beam.Map(lambda _, name: (f"{name} rows", 1), name)
         for name, rows in splits.items()
     ]
-    return Interactions(splits, rejected | "Rejected" >> beam.Flatten(), counts | "Counts" >> beam.Flatten())
+    return Interactions(
+        splits,
+        rejected | "Rejected" >> beam.Flatten(),
+        counts | "Counts" >> beam.Flatten(),
+        count_spans(events[SPAN_ITEMS]),
+    )
 
 
-class _Source(NamedTuple):
-    main: beam.PCollection
-    rejected: beam.PCollection
-    counts: beam.PCollection
-
-
-def _read(pipeline: beam.Pipeline, name: str, pieces: Sequence[Any], reader: beam.DoFn) -> _Source:
-    outputs = (
+def _read(pipeline: beam.Pipeline, name: str, pieces: Sequence[Any], reader: beam.DoFn, *tags: str) -> Any:
+    """What a reader yields by tag: `main`, REJECTED, COUNTS and those that are named."""
+    return (
         pipeline
         | f"{name}Parts" >> beam.Create(pieces)
         | f"Spread{name}" >> beam.Reshuffle()
-        | f"Read{name}" >> beam.ParDo(reader).with_outputs(REJECTED, COUNTS, main="main")
+        | f"Read{name}" >> beam.ParDo(reader).with_outputs(REJECTED, COUNTS, *tags, main="main")
     )
-    return _Source(outputs.main, outputs[REJECTED], outputs[COUNTS])
 
 
 class _JoinItem(beam.DoFn):

@@ -3,8 +3,8 @@
 A rejected row is (reason, file, row number); everything else is a compact tuple keyed for the first join.
 """
 
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import apache_beam as beam
@@ -19,18 +19,21 @@ from transform.window import Window
 
 REJECTED = "rejected"
 COUNTS = "counts"
+SPAN_ITEMS = "span items"
 LATER = "left for later"
 
 
 class ReadEvents(beam.DoFn):
     """(span, Part) -> (item_id, list of events) a batch; REJECTED; COUNTS: (name, number).
 
+    SPAN_ITEMS, of the spans that are counted: ((span, item_id), rows), rejected or not, "" for no item.
     An event is (timestamp, event_type, query, user_id, weight, context values, role, file, row).
     """
 
-    def __init__(self, settings: FeatureSettings, window: Window) -> None:
+    def __init__(self, settings: FeatureSettings, window: Window, counted: Collection[int]) -> None:
         self._context = settings.context
         self._window = window
+        self._counted = frozenset(counted)
 
     def process(self, element: tuple[int, Part]) -> Iterator[Any]:
         """Reads one part batch by batch."""
@@ -40,6 +43,9 @@ class ReadEvents(beam.DoFn):
             rows = event_rows(table, self._context)
             _mark_nobody(rows.reason, rows.user, rows.query)
             yield beam.pvalue.TaggedOutput(COUNTS, ("events", table.num_rows))
+            if span in self._counted:
+                for item, number in Counter(rows.item.tolist()).items():
+                    yield beam.pvalue.TaggedOutput(SPAN_ITEMS, ((span, item or ""), number))
             yield from _rejected(rows.reason, path, first)
             good = pd.isna(rows.reason)
             later = good & (rows.seconds > self._window.until)

@@ -1,12 +1,9 @@
 """How many events a span has and how many of them are of one item."""
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from transform.columns import as_text
-from transform.dataset import Dataset
-from transform.parts import read_file
+import apache_beam as beam
 
 
 class SpanCount(NamedTuple):
@@ -28,26 +25,44 @@ class SpanCount(NamedTuple):
         return self.top_item_events / self.events if self.events else 0.0
 
 
-def count_span(dataset: Dataset, span: int) -> SpanCount:
-    """Counts a span's events; reads the item ids only and holds one number a distinct item.
+def count_spans(items: beam.PCollection) -> beam.PCollection:
+    """Adds the counting of spans to a pipeline; no worker holds the items of a span.
 
-    Raises:
-      TandemError: a file cannot be read.
+    Args:
+      items: ((span, item id), number of rows), as often as it comes; "" for rows that name no item.
+
+    Returns:
+      (span, SpanCount) of every span that has a row.
     """
-    events, items = 0, Counter[str]()
-    for path in dataset.spans[span]:
-        for _, table in read_file(path, ["item_id"]):
-            events += table.num_rows
-            items.update(item for item in as_text(table["item_id"]).values if item is not None)
-    top_item, most = min(items.items(), key=lambda pair: (-pair[1], pair[0]), default=("", 0))
-    return SpanCount(events, top_item, most)
+    return (
+        items
+        | "CountSpanItems" >> beam.CombinePerKey(sum)
+        | "KeyBySpan"
+        >> beam.MapTuple(lambda key, rows: (key[0], SpanCount(rows, key[1], rows if key[1] else 0)))
+        | "CountSpans" >> beam.CombinePerKey(merge)
+    )
 
 
-def count_spans(
-    dataset: Dataset, spans: Iterable[int], known: Mapping[int, SpanCount]
+def merge(counts: Iterable[SpanCount]) -> SpanCount:
+    """One span's counts out of those of its parts, which have no item in common."""
+    events, best = 0, (0, "")
+    for count in counts:
+        events += count.events
+        best = min(best, (-count.top_item_events, count.top_item))
+    return SpanCount(events, best[1], -best[0])
+
+
+def add_spans(
+    known: Mapping[int, SpanCount], spans: Iterable[int], counted: Mapping[int, SpanCount]
 ) -> dict[int, SpanCount]:
-    """Adds the counts of spans that are not known yet; a known span keeps what was counted when it was learnt."""
-    new = {span: count_span(dataset, span) for span in sorted(spans) if span not in known}
+    """Adds spans to those whose counts are known.
+
+    Args:
+      known: what was counted when a span was learnt; it stays.
+      spans: those that are learnt from now, known or not.
+      counted: counts of those that are not known, as far as they have rows.
+    """
+    new = {span: counted.get(span, merge(())) for span in spans if span not in known}
     return dict(sorted({**known, **new}.items()))
 
 

@@ -4,9 +4,8 @@ import pytest
 
 from pipeline.bad_days import odd_spans
 from transform.bad_day_settings import BadDaySettings
-from transform.dataset import find_dataset
 from transform.errors import TandemError
-from transform.span_counts import SpanCount, count_span, count_spans, from_json, to_json
+from transform.span_counts import SpanCount
 
 # Medians: 100 events, the most frequent item has a tenth of them.
 KNOWN = {1: SpanCount(90, "a", 9), 2: SpanCount(100, "b", 10), 3: SpanCount(400, "a", 40)}
@@ -65,18 +64,6 @@ def test_a_first_run_holds_its_newest_span_against_the_others_of_its_window():
 def test_a_push_from_before_spans_were_counted_is_no_baseline():
     counts = {4: SpanCount(1, "a", 1)}
     assert odd_spans(counts, [4], [1, 2, 3], BadDaySettings()) == []
-
-
-def test_spans_are_counted_once_and_the_smallest_id_of_equals_is_named(tmp_path):
-    from tests.transform.shop_files import EVENTS, write_shop
-
-    events = EVENTS.assign(item_id=["b", "a", None])
-    dataset = find_dataset(write_shop(tmp_path / "shop", events=events))
-    assert count_span(dataset, 1) == SpanCount(events=3, top_item="a", top_item_events=1)
-    known = {0: SpanCount(5, "z", 5)}
-    both = count_spans(dataset, [0, 1], known)
-    assert both == {0: SpanCount(5, "z", 5), 1: SpanCount(3, "a", 1)}
-    assert from_json(to_json(both)) == both
 
 
 @pytest.mark.parametrize("name", ["few_event", "drift:", "price", "flood"])
