@@ -82,7 +82,8 @@ def CatalogIndexer(
     write_training_statistics(beam_pipeline, requests, count, comparison.features, baseline)
     kinds = {feature.name: feature.kind for feature in declared.item}
     embed_items(beam_pipeline, items, towers_dir, embedded, declared.item_text, state, kinds)
-    give_back_memory()  # of a runner in this process
+    queries = embed_queries(towers_dir, artifact_utils.get_split_uri([examples], "eval"), TUNING_QUERIES)
+    give_back_memory()  # of a runner in this process, and of the towers
     attributes = write_embedded_attributes(embedded, os.path.join(bundle.uri, "item_attributes.parquet"))
     manifest = write_bundle(
         towers_dir,
@@ -94,7 +95,7 @@ def CatalogIndexer(
         training_state=state if os.path.isdir(state) else None,
         baseline=baseline,
         attributes=attributes,
-        queries=embed_queries(towers_dir, artifact_utils.get_split_uri([examples], "eval"), TUNING_QUERIES),
+        queries=queries,
     )
     shutil.rmtree(embedded)
     shutil.rmtree(baseline)

@@ -58,7 +58,8 @@ def build_index(
         try:
             return index.tuned(vectors, queries, target=settings.target_recall)
         except TandemError as error:
-            missed = error
+            missed = error.with_traceback(None)  # which holds the index
+            del index  # before the next one is built
             logger.info("vectors coded by %d dimensions: %s", coded, error)
     raise missed
 

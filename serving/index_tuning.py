@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,11 +116,14 @@ def tune(
 def least_scores(vectors: NDArray[np.float32], queries: NDArray[np.float32], k: int) -> NDArray[np.float32]:
     """The exact k-th largest inner product of each query, less what float32 sums differ by; float32 [Q]."""
     least = np.empty(len(queries), np.float32)
-    block = max(1, _SCORES // len(vectors))
+    block = min(len(queries), max(1, _SCORES // len(vectors)))
+    held = np.empty((block, len(vectors)), np.float32)
     for start in range(0, len(queries), block):
-        scores: NDArray[Any] = queries[start : start + block] @ vectors.T
-        slack = 1e-5 * np.abs(scores).max(axis=1)
-        least[start : start + block] = np.partition(scores, -k, axis=1)[:, -k] - slack
+        asked = queries[start : start + block]
+        scores = np.matmul(asked, vectors.T, out=held[: len(asked)])
+        slack = 1e-5 * np.maximum(scores.max(axis=1), -scores.min(axis=1))
+        scores.partition(-k, axis=1)
+        least[start : start + block] = scores[:, -k] - slack
     return least
 
 

@@ -1,11 +1,13 @@
 """The tuner chooses the cheapest setting that finds enough, against a search whose misses are known."""
 
 import logging
+import tracemalloc
+import weakref
 
 import numpy as np
 import pytest
 
-from serving import index_build
+from serving import index_build, index_tuning
 from serving.index_build import build_index
 from serving.index_tuning import least_scores, tune
 from serving.settings import IndexSettings
@@ -71,6 +73,18 @@ def test_kth_score_is_a_matrix_products_and_an_equal_item_counts(vectors: np.nda
     assert (next_best < least).mean() > 0.8  # the slack lets no other item in, but near ties
 
 
+def test_kth_scores_in_blocks_are_those_of_all_at_once_and_one_block_is_held(vectors, monkeypatch) -> None:
+    queries = vectors[:1001]
+    whole = least_scores(vectors, queries, K)
+    monkeypatch.setattr(index_tuning, "_SCORES", 250 * len(vectors))  # the last block has one query
+    tracemalloc.start()
+    blocks = least_scores(vectors, queries, K)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_allclose(blocks, whole, rtol=1e-5)
+    assert most < 1.5 * 4 * 250 * len(vectors)
+
+
 def test_index_is_tuned_on_the_queries_it_is_given(vectors: np.ndarray, caplog) -> None:
     settings = IndexSettings(k=K, brute_force_below=0, min_recall=0.5, target_recall=0.9)
     near = build_index(vectors, settings)
@@ -92,8 +106,18 @@ def test_each_dimension_gets_a_code_where_codes_of_two_lose_what_queries_ask_for
     vectors = (random.normal(size=(3000, 32)) * np.tile([10.0, 0.1], 16)).astype(np.float32)
     queries = (random.normal(size=(100, 32)) * np.tile([0.0, 1.0], 16)).astype(np.float32)
     settings = IndexSettings(k=K, brute_force_below=0)
+    built, build = [], index_build._partitioned
+
+    def partitioned(*arguments):
+        assert all(before() is None for before in built)  # two indexes need not fit into memory
+        searcher = build(*arguments)
+        built.append(weakref.ref(searcher))
+        return searcher
+
+    monkeypatch.setattr(index_build, "_partitioned", partitioned)
     with caplog.at_level(logging.INFO, "tandem.index"):
         tuning = build_index(vectors, settings, queries).tuning
+    assert len(built) == 2
     assert tuning and tuning.recall >= settings.target_recall
     assert "vectors coded by 2 dimensions: the index finds" in caplog.text
     monkeypatch.setattr(index_build, "_CODED_DIMENSIONS", (2,))
