@@ -68,6 +68,11 @@ LINES = {
         Line("no lexical view", {"features.lexical_buckets": 0}),
         Line("no losses of the views alone", {"model.view_loss": 0.0}),
         Line("no made-up queries", {"model.made_up_queries": 0.0}),
+        # As in a shop that has no query log; the setting ends below 1.
+        Line(
+            "999 of 1,000 pairs made up, encoder as it came",
+            {"model.made_up_queries": 0.999, "encoder.tuning_steps": 0},
+        ),
         Line("item ids beside texts", {"model.item_ids": True}),
         Line("64 dimensions, half of them lexical", {"model.dimension": 64, "model.lexical_dimension": 32}),
         Line("128 dimensions, half of them lexical", {"model.dimension": 128, "model.lexical_dimension": 64}),
