@@ -192,12 +192,8 @@ def report(name: str, result: dict[str, Any]) -> str:
     """The table of docs/benchmarks.md, in the order of the data set's lines."""
     views = list(result["lines"][0]["views"])
     shown = [(view, metric) for view in views for metric in METRICS[:2]]
-    header = [
-        "",
-        *(f"{view}, {'@10' if metric == METRICS[0] else '@100'}" for view, metric in shown),
-        *(f"change of {view}, {'@10' if metric == METRICS[0] else '@100'}" for view, metric in shown),
-        "seconds",
-    ]
+    names = [f"{view}, {metric.replace('recall_at_', '@')}" for view, metric in shown]
+    header = ["", *names, *(f"change of {name}" for name in names), "seconds"]
     order = [line.name for line in LINES[name]]
     rows = [
         [

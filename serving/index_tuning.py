@@ -116,7 +116,7 @@ def tune(
 def least_scores(vectors: NDArray[np.float32], queries: NDArray[np.float32], k: int) -> NDArray[np.float32]:
     """The exact k-th largest inner product of each query, less what float32 sums differ by; float32 [Q]."""
     least = np.empty(len(queries), np.float32)
-    block = min(len(queries), max(1, _SCORES // len(vectors)))
+    block = max(1, min(len(queries), _SCORES // len(vectors)))
     held = np.empty((block, len(vectors)), np.float32)
     for start in range(0, len(queries), block):
         asked = queries[start : start + block]

@@ -28,7 +28,7 @@ def niceness() -> int:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads have no priority of their own")
-def test_the_model_computes_first_in_a_thread_that_gives_way_and_the_index_is_searched_in_none(
+def test_reading_and_the_models_first_answers_give_way_and_a_search_of_the_index_does_not(
     monkeypatch: pytest.MonkeyPatch, shop: Shop
 ) -> None:
     calls: list[tuple[str, int]] = []
@@ -44,12 +44,21 @@ def test_the_model_computes_first_in_a_thread_that_gives_way_and_the_index_is_se
 
     recorded(ModelSession, "run", "model")
     recorded(Index, "search", "index")
+    reads = ("read_vectors", "_read_items", "read_attributes")
+    for name in reads:
+        read = getattr(loaded_bundle, name)
+        monkeypatch.setattr(
+            loaded_bundle, name, lambda path, n=name, r=read: calls.append((n, niceness())) or r(path)
+        )
     before = niceness()
     load_and_warm_up(Path(shop.bundle_dir), Limits(), GIVING_WAY)
     nice = min(before + GIVING_WAY.nice, 19)
     warm_up = [("model", nice), ("model", before), ("index", before)]
     requests = len(list(read_warmup_requests(shop.bundle_dir)))
-    assert requests and calls == warm_up * requests + [("model", nice)]  # the last embeds an item
+    expected = (
+        [(name, nice) for name in reads] + warm_up * requests + [("model", nice)]
+    )  # that embeds an item
+    assert requests and calls == expected
 
 
 def test_memory_is_claimed_before_each_index_takes_it(monkeypatch: pytest.MonkeyPatch, shop: Shop) -> None:
