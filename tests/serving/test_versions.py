@@ -255,3 +255,18 @@ def test_process_serves_until_sigterm_and_exits_with_0(push_dir: Path) -> None:
     assert "Exception" not in said
     with grpc.insecure_channel(running.address) as channel, pytest.raises(grpc.FutureTimeoutError):
         grpc.channel_ready_future(channel).result(timeout=0.5)
+
+
+def test_who_loads_lets_a_replaced_version_go_one_look_later(shop: Shop, push_dir: Path) -> None:
+    class Loaded:
+        def __init__(self, path: Path) -> None:
+            self.manifest = verify_bundle(path)
+
+    watcher = VersionWatcher(push_dir, Loaded)  # type: ignore[arg-type]
+    watcher.poll()
+    replaced = weakref.ref(watcher.loaded[1])
+    publish(shop.bundle_dir, push_dir, 2)
+    watcher.poll()
+    assert list(watcher.loaded) == [2] and replaced() is not None  # requests in flight end meanwhile
+    watcher.poll()
+    assert replaced() is None
