@@ -46,6 +46,7 @@ setup(
         "prometheus-client>=0.20",
         "protobuf>=3.20.3,<4",
         "numpy>=1.26,<2",
+        "scipy>=1.11",
         "pandas>=1.5.3,<2",
         "pyarrow>=10,<11",
         "pydantic>=2.7,<3",

@@ -31,7 +31,7 @@ from towers.evaluation import evaluate_requests  # noqa: E402
 from towers.examples import Column, Requests  # noqa: E402
 from towers.job import Job  # noqa: E402
 from transform.errors import TandemError  # noqa: E402
-from transform.features import SPLITS, VIEW, raw_feature_spec  # noqa: E402
+from transform.features import HISTORIES, SPLITS, VIEW, raw_feature_spec  # noqa: E402
 
 _RESULTS = Path("benchmarks/results")
 _SHARDS = "Split-{}/*"
@@ -145,17 +145,20 @@ def train(
     with tempfile.TemporaryDirectory(dir=work) as out, contextlib.ExitStack() as stack:
         for module, name, value in changes:
             stack.enter_context(unittest.mock.patch.object(module, name, value))
+        transformed = uris["Transform"]["transformed_examples"]
+        with_histories = bool(settings.features.cooccurrence_items)
         job = Job(
             settings.features,
             settings.encoder,
             settings.model,
             settings.training,
-            *([str(Path(uris["Transform"]["transformed_examples"], _SHARDS.format(s)))] for s in SPLITS),
+            *([str(Path(transformed, _SHARDS.format(split)))] for split in SPLITS),
             uris["Transform"]["transform_graph"],
             f"{out}/Format-Serving",
             f"{out}/training_state",
             None,
             None,
+            history_files=[str(Path(transformed, _SHARDS.format(HISTORIES)))] * with_histories,
         )
         summary = trainer.train(job)
     tf.keras.backend.clear_session()

@@ -90,8 +90,12 @@ LINES = {
         Line("no profile (country)", blank=("country",)),
         Line("no item ids", {"model.item_ids": False}),
         Line("no item texts", functions=[(trainer, "read_catalogue", _without_texts)]),
-        Line("64 dimensions", {"model.dimension": 64}),
-        Line("256 dimensions", {"model.dimension": 256}),
+        Line("no co-occurrence", {"features.cooccurrence_items": 0, "model.dimension": 128}),
+        Line("no trend", {"model.trend_weight": 0.0}),
+        Line("96 dimensions, 64 of the towers", {"model.dimension": 96, "model.cooccurrence_dimension": 32}),
+        Line(
+            "384 dimensions, 256 of the towers", {"model.dimension": 384, "model.cooccurrence_dimension": 128}
+        ),
     ),
 }
 

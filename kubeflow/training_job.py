@@ -103,6 +103,7 @@ def _staged(job: "Job", stage: Path) -> "Job":
         train_files=files(job.train_files, "train"),
         eval_files=files(job.eval_files, "eval"),
         item_files=files(job.item_files, "items"),
+        history_files=files(list(job.history_files), "histories"),
         transform_graph=copied(job.transform_graph, "transform_graph"),
         previous_state=copied(job.previous_state, "previous_state") if job.previous_state else None,
         serving_dir=str(stage / "model" / os.path.basename(job.serving_dir.rstrip("/"))),

@@ -16,6 +16,7 @@ from pipeline.push_board import PushBoard
 from pipeline.pusher import Pusher
 from pipeline.settings import Settings
 from serving.catalog_indexer import CatalogIndexer
+from transform.features import HISTORIES, written_splits
 from transform.interaction_gen import InteractionGen
 
 
@@ -51,7 +52,7 @@ def create_pipeline(
         previous_push=previous.outputs["push"],
     )
     examples = interactions.outputs["examples"]
-    statistics = tfx.components.StatisticsGen(examples=examples)
+    statistics = tfx.components.StatisticsGen(examples=examples, exclude_splits=[HISTORIES])
     schema = tfx.components.ImportSchemaGen(schema_file=schema_file)
     validator = StrictExampleValidator(
         statistics=statistics.outputs["statistics"],
@@ -66,7 +67,7 @@ def create_pipeline(
         schema=schema.outputs["schema"],
         preprocessing_fn="transform.preprocessing.preprocessing_fn",
         splits_config=transform_pb2.SplitsConfig(
-            analyze=["train", "items"], transform=["train", "eval", "items"]
+            analyze=["train", "items"], transform=list(written_splits(settings.features))
         ),
         custom_config={"features": features, "encoder_preset": settings.encoder.preset},
         disable_analyzer_cache=True,  # its keys are whole splits, which change with every run

@@ -113,11 +113,24 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _leave_the_towers_something(self) -> "Settings":
-        if self.features.lexical_buckets and self.model.lexical_dimension >= self.model.dimension:
+        views = {
+            "lexical_dimension": self.features.lexical_buckets and self.model.lexical_dimension,
+            "cooccurrence_dimension": self.features.cooccurrence_items and self.model.cooccurrence_dimension,
+        }
+        if any(views.values()) and sum(views.values()) >= self.model.dimension:
+            taken = " and ".join(f"model.{name} is {length}" for name, length in views.items() if length)
             raise ValueError(
-                f"model.lexical_dimension is {self.model.lexical_dimension} of model.dimension"
-                f" {self.model.dimension}, expected fewer, or nothing is left for the towers;"
-                " set features.lexical_buckets to 0 to go without"
+                f"{taken} of model.dimension {self.model.dimension}, expected fewer, or nothing is left for the towers;"
+                " set features.lexical_buckets or features.cooccurrence_items to 0 to go without"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _add_up_in_one_unit(self) -> "Settings":
+        if self.features.cooccurrence_items and self.model.normalize:
+            raise ValueError(
+                "features.cooccurrence_items is set and model.normalize is true, expected one of them: what goes"
+                " together is added to scores that are logarithms of odds, and vectors of length 1 have others"
             )
         return self
 

@@ -26,6 +26,8 @@ def describe_architecture(
             "lexical_dimension": model.lexical_dimension,
             "lexical_length": 1,  # of its vectors; those of pushes that do not say so have other lengths
         }
+    if features.cooccurrence_items:
+        shape["cooccurrence_dimension"] = model.cooccurrence_dimension
     if not model.item_ids:
         shape["item_ids"] = False
     return {

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from towers.cooccurrence import CooccurrenceView
 from towers.encoder import TextEncoder
 from towers.history import HistoryEncoder
 from towers.item_tower import ItemTower
@@ -46,8 +47,10 @@ def build_model(
       negatives: evenly drawn catalogue items a step.
     """
     lexical = _lexical_view(features, settings)
-    dimension = settings.dimension - (lexical.dimension if lexical is not None else 0)
     items = vocabularies[ITEM_ID_VOCABULARY]
+    cooccurrence = _cooccurrence_view(features, settings, items.rows, vocabularies[EVENT_TYPE_VOCABULARY])
+    views = [view.dimension for view in (lexical, cooccurrence) if view is not None]
+    dimension = settings.dimension - sum(views)
     event_weights = _event_weights(features, vocabularies[EVENT_TYPE_VOCABULARY])
     history = HistoryEncoder(
         items.rows,
@@ -81,6 +84,7 @@ def build_model(
         item_tower,
         repeat,
         lexical,
+        cooccurrence,
         settings,
         negatives,
         name="two_tower",
@@ -140,6 +144,23 @@ def _lexical_view(features: FeatureSettings, settings: ModelSettings) -> Lexical
     return LexicalView(features.lexical_buckets, settings.lexical_dimension, name="lexical", dtype="float32")
 
 
+def _cooccurrence_view(
+    features: FeatureSettings, settings: ModelSettings, items: int, types: Vocabulary
+) -> CooccurrenceView | None:
+    if not features.cooccurrence_items:
+        return None
+    return CooccurrenceView(
+        items,
+        min(features.cooccurrence_items, items - 1),
+        [1.0, *(float(key in features.event_types) for key in types.keys)],
+        settings.cooccurrence_dimension,
+        settings.cooccurrence_weight,
+        settings.trend_weight,
+        name="cooccurrence",
+        dtype="float32",
+    )
+
+
 def _event_weights(features: FeatureSettings, types: Vocabulary) -> list[float]:
     """What an event starts to count in the history: a target's type 1, others 0.1, an unknown type between."""
     return [0.5] + [1.0 if key in features.event_types else 0.1 for key in types.keys]
@@ -160,8 +181,9 @@ def _build(model: TwoTower, features: FeatureSettings) -> None:
 
     nothing = tf.zeros([1, 1], tf.int32)
     names = ("query_tokens", QUERY_LEXEMES, "history_items", "history_types", "history_ages")
-    if model.lexical is not None:
-        model.lexical.build()
+    for view in (model.lexical, model.cooccurrence):
+        if view is not None:
+            view.build()
     item_inputs = {ITEM_LEXEMES: nothing, **absent(features.item)}
     model.embed_items(tf.zeros([1], tf.int32), tf.zeros([1, model.encoder.dimension]), item_inputs)
     inputs = {**{name: nothing for name in names}, **absent(query_features(features))}

@@ -1,5 +1,6 @@
 """Transformed examples in memory: every column as values and offsets, read once from TFRecord files."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -96,6 +97,18 @@ def read_requests(patterns: list[str], features: FeatureSettings) -> Requests:
     return Requests(_read(patterns, names))
 
 
+def read_histories(patterns: Sequence[str]) -> dict[str, Column]:
+    """Reads the histories of split histories, newest event first: `HISTORY_ITEMS`, `HISTORY_TYPES`, `HISTORY_AGES`.
+
+    Args:
+      patterns: globs of TFRecord files.
+
+    Raises:
+      TandemError: no file matches, or a file is damaged.
+    """
+    return _read(patterns, (HISTORY_ITEMS, HISTORY_TYPES, HISTORY_AGES))
+
+
 def read_catalogue(patterns: list[str], features: FeatureSettings, rows: int) -> Catalogue:
     """Reads transformed examples of split items into tables by item row.
 
@@ -130,7 +143,7 @@ def read_catalogue(patterns: list[str], features: FeatureSettings, rows: int) ->
     )
 
 
-def _read(patterns: list[str], names: tuple[str, ...]) -> dict[str, Column]:
+def _read(patterns: Sequence[str], names: tuple[str, ...]) -> dict[str, Column]:
     files = sorted(path for pattern in patterns for path in tf.io.gfile.glob(pattern))
     if not files:
         raise TandemError(

@@ -4,12 +4,14 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from towers.settings import EncoderSettings, ModelSettings, TrainingSettings
+from transform.features import HISTORIES
 from transform.settings import FeatureSettings
 
 STATE_DIRECTORY = "training_state"
@@ -29,6 +31,7 @@ class Job(NamedTuple):
       previous_state: training state to go on from, or None.
       checkpoint_dir: where to go on after a process died, seen by every worker; None, and a run that dies begins anew.
       checkpoint_seconds: between two checkpoints, at least.
+      history_files: globs of transformed examples, where a co-occurrence view is made of them.
     """
 
     features: FeatureSettings
@@ -45,34 +48,39 @@ class Job(NamedTuple):
     previous_state: str | None
     checkpoint_dir: str | None = None
     checkpoint_seconds: float = 300.0
+    history_files: Sequence[str] = ()
 
 
 def parse_job(fn_args: Any) -> Job:
-    """Reads fn_args; the items split lies beside the train split, the previous state inside base_model.
+    """Reads fn_args; the other splits lie beside the train split, the previous state inside base_model.
 
     Checkpoints lie where the next run with the same settings and input looks for them: beside the Trainer's outputs, whose
     own directories are other ones in each run.
     """
     config = fn_args.custom_config
     train_files = list(fn_args.train_files)
-    item_files = [os.path.join(os.path.dirname(os.path.dirname(p)), "Split-items", "*") for p in train_files]
+    beside = sorted({os.path.dirname(os.path.dirname(p)) for p in train_files})
+    features = FeatureSettings.model_validate_json(config["features"])
     previous = None
     if fn_args.base_model:
         candidate = os.path.join(fn_args.base_model, "assets.extra", STATE_DIRECTORY)
         previous = candidate if tf.io.gfile.exists(fn_args.base_model) else None
     job = Job(
-        features=FeatureSettings.model_validate_json(config["features"]),
+        features=features,
         encoder=EncoderSettings.model_validate_json(config["encoder"]),
         model=ModelSettings.model_validate_json(config["model"]),
         training=TrainingSettings.model_validate_json(config["training"]),
         train_files=train_files,
         eval_files=list(fn_args.eval_files),
-        item_files=sorted(set(item_files)),
+        item_files=[os.path.join(parent, "Split-items", "*") for parent in beside],
         transform_graph=fn_args.transform_output,
         serving_dir=fn_args.serving_model_dir,
         state_dir=os.path.join(os.path.dirname(fn_args.serving_model_dir.rstrip("/")), STATE_DIRECTORY),
         log_dir=fn_args.model_run_dir,
         previous_state=previous,
+        history_files=[os.path.join(parent, f"Split-{HISTORIES}", "*") for parent in beside]
+        if features.cooccurrence_items
+        else (),
     )
     component = Path(job.serving_dir).parents[2]
     return job._replace(checkpoint_dir=str(component / "checkpoints" / _digest(job)))
@@ -88,7 +96,7 @@ def clear_other_checkpoints(job: Job) -> None:
 
 def _digest(job: Job) -> str:
     """Names settings and input; 16 hexadecimal digits."""
-    inputs = [*job.train_files, *job.item_files, job.transform_graph, job.previous_state]
+    inputs = [*job.train_files, *job.item_files, *job.history_files, job.transform_graph, job.previous_state]
     return hashlib.sha256((settings_text(job) + json.dumps(inputs)).encode()).hexdigest()[:16]
 
 

@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
 from towers.catalogue import Catalogue
 
@@ -67,3 +68,8 @@ def _to_the_left(values: np.ndarray) -> np.ndarray:
     order = np.argsort(values == 0, axis=1, kind="stable")
     longest = max(int((values > 0).sum(axis=1).max(initial=0)), 1)
     return np.take_along_axis(values, order, axis=1)[:, :longest]
+
+
+def blank(tokens: Any, rows: Any) -> Any:
+    """Leaves rows without a token, so that they are not encoded: int [R, L], bool [R] -> int [R, L]."""
+    return tf.where(rows[:, tf.newaxis], tf.zeros_like(tokens), tokens)

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from towers.examples import Column, Requests
 from towers.text_cache import encode_new_texts
@@ -39,3 +40,8 @@ def encode_queries(encoder: Any, requests: Requests) -> tuple[Requests, np.ndarr
     requests, distinct = index_queries(requests)
     vectors, _ = encode_new_texts(encoder, distinct, "queries")  # the first is the one without a token
     return requests, vectors
+
+
+def has_text_of(inputs: dict[str, Any]) -> Any:
+    """Whether transformed requests have a query text: bool [B]."""
+    return tf.reduce_any(inputs[QUERY_TOKENS] > 0, axis=1)

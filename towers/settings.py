@@ -72,6 +72,24 @@ class ModelSettings(BaseModel):
         description="Weight of the losses that the lexical part and the rest have alone, beside the joint one, where"
         " features.lexical_buckets is set: without, the part that learns faster starves the other.",
     )
+    cooccurrence_dimension: int = Field(
+        default=64,
+        ge=2,
+        description="How many of them say which items go together, and one of these what is on the rise, where"
+        " features.cooccurrence_items is set; fewer than all.",
+    )
+    cooccurrence_weight: float = Field(
+        default=4.0,
+        ge=0,
+        description="What goes together counts so much: EASE's score, a share of users, times this is added to a request's"
+        " scores if it has no text. More finds more of what is new to a user, and less of what is bought again.",
+    )
+    trend_weight: float = Field(
+        default=0.25,
+        ge=0,
+        description="An item whose users came twice as often in the last 32 days as the average item's counts 2 to the power"
+        " of this as much, in such requests. 0: what sells now is only what training makes of it.",
+    )
     normalize: bool = Field(
         default=False,
         description="Whether vectors have length 1. Off: an item's length may carry its popularity,"

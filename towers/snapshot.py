@@ -93,6 +93,8 @@ def _variables(model: TwoTower) -> list[Any]:
     left_out = {id(variable) for variable in model.metrics_variables}
     if not model.encoder.trainable:
         left_out |= {id(variable) for variable in model.encoder.variables}
+    if model.cooccurrence is not None:  # each run makes it anew
+        left_out |= {id(variable) for variable in model.cooccurrence.variables}
     return [v for v in model.variables if id(v) not in left_out and "seed_generator" not in v.path]
 
 

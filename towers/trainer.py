@@ -19,7 +19,7 @@ from towers.datasets import Batches
 from towers.early_stopping import EarlyStopping, hold_out
 from towers.encoder import load_encoder
 from towers.evaluation import evaluate_model
-from towers.examples import Requests, read_catalogue, read_requests
+from towers.examples import Requests, read_catalogue, read_histories, read_requests
 from towers.export import export_towers
 from towers.fit import compile_model, count_steps, fit, prepare_model
 from towers.item_rows import save_item_rows
@@ -134,6 +134,9 @@ def train(job: Job) -> dict[str, Any]:
             restore_snapshot(model, previous)
             logger.info("warm start from step %d of %s", previous.step, job.previous_state)
         done = _go_on(job, model, start)
+        if model.cooccurrence is not None:
+            model.cooccurrence.learn(read_histories(job.history_files))
+            logger.info("what goes together is learnt of %s", ", ".join(job.history_files))
     if query_tokens is not None and states_fit(model.encoder, catalogue.tokens):
         texts = {"item texts": catalogue.tokens, "queries": query_tokens}
         if made_up is not None:

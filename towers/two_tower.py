@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from towers.catalogue import Catalogue
+from towers.cooccurrence import CooccurrenceView
 from towers.draws import uniform
 from towers.encoder import TextEncoder
 from towers.gather import sum_over_replicas
@@ -15,8 +16,8 @@ from towers.history import hide_types_and_ages
 from towers.item_tower import ItemTower
 from towers.lexical_view import LexicalView
 from towers.loss import RetrievalLoss
-from towers.made_up import MadeUpQueries
-from towers.query_texts import QUERY_TEXT
+from towers.made_up import MadeUpQueries, blank
+from towers.query_texts import QUERY_TEXT, has_text_of
 from towers.query_tower import QueryTower
 from towers.repeat import RepeatBonus
 from towers.settings import ModelSettings
@@ -30,7 +31,8 @@ class TwoTower(keras.Model):
 
     score(request, item) = q(request) . v(item) + bonus(request, item)
 
-    With a lexical view, the last coordinates of q and v are its own and the towers have the others.
+    With a lexical view, the last coordinates of q and v are its own and the towers have the others. With a co-occurrence view,
+    its own come after these, and only outside of training.
 
     Args:
       encoder: the text encoder; its vectors are float32.
@@ -38,6 +40,7 @@ class TwoTower(keras.Model):
       item_tower: makes item vectors.
       repeat: makes the bonus.
       lexical: says how texts are spelt, or None.
+      cooccurrence: says which items go together, or None.
       settings: temperature and normalisation.
       negatives: evenly drawn catalogue items a step, over all replicas, beside the batch's own items.
     """
@@ -49,6 +52,7 @@ class TwoTower(keras.Model):
         item_tower: ItemTower,
         repeat: RepeatBonus,
         lexical: LexicalView | None,
+        cooccurrence: CooccurrenceView | None,
         settings: ModelSettings,
         negatives: int = 0,
         **kwargs: Any,
@@ -59,6 +63,7 @@ class TwoTower(keras.Model):
         self.item_tower = item_tower
         self.repeat = repeat
         self.lexical = lexical
+        self.cooccurrence = cooccurrence
         self.settings = settings
         self.temperature = settings.temperature
         self.negatives = negatives
@@ -109,7 +114,7 @@ class TwoTower(keras.Model):
     def embed_queries(self, inputs: dict[str, Any], training: bool = False) -> Any:
         """Encodes requests: transformed query inputs [B, ...] -> float32 [B, dimension]."""
         text = self.encode_queries(inputs, training)
-        return self._embed_queries(inputs, text, inputs.get(QUERY_LEXEMES), training)
+        return self._embed_queries(inputs, text, inputs.get(QUERY_LEXEMES), has_text_of(inputs), training)
 
     def encode_queries(self, inputs: dict[str, Any], training: bool = False) -> Any:
         """Encodes the requests' texts, or looks them up: transformed query inputs -> float32 [B, E]."""
@@ -138,7 +143,10 @@ class TwoTower(keras.Model):
         vectors = self.item_tower(item, text, features, training=training)
         if self.lexical is not None:
             vectors = tf.concat([vectors, self.lexical.of_items(features[ITEM_LEXEMES])], 1)
-        return self._finish(vectors)
+        vectors = self._finish(vectors)
+        if self.cooccurrence is None or training:
+            return vectors
+        return tf.concat([vectors, self.cooccurrence.of_items(item)], 1)
 
     def embed_catalogue_items(self, item: Any, training: bool = False) -> Any:
         """Encodes items of the catalogue by row: int32 [B] -> float32 [B, dimension]."""
@@ -167,7 +175,7 @@ class TwoTower(keras.Model):
             name: tf.zeros([tf.shape(text)[0], value.shape[1] or 1], value.dtype)
             for name, value in inputs.items()
         }
-        return self._embed_queries(nothing, text, lexemes, training)
+        return self._embed_queries(nothing, text, lexemes, tf.ones_like(text[:, 0], tf.bool), training)
 
     def call(self, batch: dict[str, Any], training: bool = False) -> dict[str, Any]:
         """Makes this replica's pairs and candidates.
@@ -192,7 +200,7 @@ class TwoTower(keras.Model):
         row = tf.cast(place[:, 0], tf.int32)
         own = tf.gather_nd(batch["target_items"], place)
         made_up = tf.zeros_like(own, tf.bool)
-        has_text = tf.reduce_any(batch["query_tokens"] > 0, axis=1)
+        has_text = has_text_of(batch)
         if training and self._made_up:
             made_up = uniform(tf.shape(own)) < self.settings.made_up_queries
             drawn = uniform(tf.shape(own), 0, tf.shape(self._made_up["items"])[0], tf.int32)
@@ -202,11 +210,12 @@ class TwoTower(keras.Model):
                 tf.math.unsorted_segment_min(tf.cast(made_up, tf.int32), row, tf.shape(has_text)[0]) > 0
             )
             texts = {QUERY_TEXT, "query_tokens"} & set(batch)
-            batch = batch | {name: _blank(batch[name], replaced) for name in texts}
+            batch = batch | {name: blank(batch[name], replaced) for name in texts}
         items = own
         if training and self.negatives:
             replicas = tf.distribute.get_strategy().num_replicas_in_sync
-            items = tf.concat([own, self._draw_items(self.negatives // replicas)], 0)
+            drawn = uniform([self.negatives // replicas], 1, self.item_count + 1, dtype=tf.int32)
+            items = tf.concat([own, drawn], 0)
         queries = tf.gather(self.embed_queries(batch, training=training), row)
         if training and self._made_up:
             queries = tf.where(made_up[:, tf.newaxis], asked, queries)
@@ -250,11 +259,16 @@ class TwoTower(keras.Model):
             total += self.settings.view_loss * view
         return total / weight
 
-    def _embed_queries(self, inputs: dict[str, Any], text: Any, lexemes: Any, training: bool) -> Any:
+    def _embed_queries(
+        self, inputs: dict[str, Any], text: Any, lexemes: Any, has_text: Any, training: bool
+    ) -> Any:
         vectors = self.query_tower(inputs, text, training=training)
         if self.lexical is not None:
             vectors = tf.concat([vectors, self.lexical.of_queries(lexemes)], 1)
-        return self._finish(vectors)
+        vectors = self._finish(vectors)
+        if self.cooccurrence is None or training:
+            return vectors
+        return tf.concat([vectors, self.cooccurrence.of_queries(inputs, has_text)], 1)
 
     def _embed_made_up(self, batch: dict[str, Any], drawn: Any, made_up: Any, training: bool) -> Any:
         """Encodes made-up queries by row [P] -> float32 [P, dimension]; those that no pair takes are not encoded."""
@@ -264,19 +278,14 @@ class TwoTower(keras.Model):
         elif self._states:
             texts = self._states[2](tf.where(made_up, drawn + 1, 0), training)
         else:
-            texts = self.encoder(_blank(tf.gather(tables["tokens"], drawn), ~made_up), training=training)
+            texts = self.encoder(blank(tf.gather(tables["tokens"], drawn), ~made_up), training=training)
         lexemes = tf.gather(tables["lexemes"], drawn) if self.lexical is not None else None
         return self.embed_texts(batch, texts, lexemes, training)
-
-    def _draw_items(self, count: Any) -> Any:
-        """Rows of the catalogue, evenly: int32 [count]."""
-        return uniform([count], 1, self.item_count + 1, dtype=tf.int32)
 
     def _entry_weights(self, inputs: dict[str, Any]) -> Any:
         """How much each history entry counts for its own item: float32 [B, H]."""
         names = ("history_items", "history_types", "history_ages")
-        has_text = tf.reduce_any(inputs["query_tokens"] > 0, axis=1)
-        return self.repeat(*(inputs[name] for name in names), has_text)
+        return self.repeat(*(inputs[name] for name in names), has_text_of(inputs))
 
     def _encode_catalogue_texts(self, item: Any, training: bool) -> Any:
         """Texts of catalogue items by row: int32 [B] -> float32 [B, E]."""
@@ -289,8 +298,3 @@ class TwoTower(keras.Model):
     def _finish(self, vectors: Any) -> Any:
         vectors = tf.cast(vectors, tf.float32)
         return tf.math.l2_normalize(vectors, axis=-1) if self.settings.normalize else vectors
-
-
-def _blank(tokens: Any, rows: Any) -> Any:
-    """Leaves rows without a token, so that they are not encoded: int [R, L], bool [R] -> int [R, L]."""
-    return tf.where(rows[:, tf.newaxis], tf.zeros_like(tokens), tokens)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 SPLITS = ("train", "eval", "items")
+# Only where `features.cooccurrence_items` is set: what each user did until the cut, as a request without targets.
+HISTORIES = "histories"
 
 # Raw features.
 QUERY = "query"
@@ -93,6 +95,11 @@ def item_columns(settings: FeatureSettings) -> dict[str, str]:
     kinds.update({name: "category" for name in settings.item_text})
     kinds.update({feature.name: feature.kind for feature in settings.item})
     return kinds
+
+
+def written_splits(settings: FeatureSettings) -> tuple[str, ...]:
+    """What InteractionGen writes and Transform maps; only `SPLITS` have statistics and an environment of the schema."""
+    return (*SPLITS, HISTORIES) if settings.cooccurrence_items else SPLITS
 
 
 def query_features(settings: FeatureSettings) -> tuple[Feature, ...]:

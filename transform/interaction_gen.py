@@ -18,7 +18,8 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_artifacts
 
 from transform.dataset import check_columns, find_dataset
-from transform.features import SPLITS, item_columns
+from transform.errors import TandemError
+from transform.features import HISTORIES, item_columns, written_splits
 from transform.interaction_report import (
     REJECTED_DIR,
     REPORT,
@@ -46,7 +47,7 @@ def InteractionGen(
     input_fingerprint: Parameter[str] = "",
     beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
 ) -> None:
-    """Writes splits train, eval and items, the rejected rows, and a report of the time plan and counts.
+    """Writes the splits (`features.written_splits`), the rejected rows, and a report of the time plan and counts.
 
     Args:
       examples: `Split-<name>/*.gz` of tf.Example, `rejected/*.jsonl`, `interactions.json`.
@@ -74,7 +75,8 @@ def InteractionGen(
         record = json.load(file)
     previous = Previous(record["version"], record["trained_until"], tuple(record["spans"]))
     window = plan_window(data_settings, span, previous)
-    examples.split_names = artifact_utils.encode_split_names(list(SPLITS))
+    splits = written_splits(settings)
+    examples.split_names = artifact_utils.encode_split_names(list(splits))
     examples.span = window.spans[-1]
     examples_utils.set_payload_format(examples, example_gen_pb2.FORMAT_TF_EXAMPLE)
     examples_utils.set_file_format(examples, "tfrecords_gzip")
@@ -90,6 +92,7 @@ def InteractionGen(
         data_settings.known_positive_days,
         sampling,
         data_settings.target_half_life_days or float("inf"),
+        histories=bool(settings.cooccurrence_items),
     )
     counts_file = os.path.join(examples.uri, "counts")
     rejected_file = os.path.join(examples.uri, REJECTED_DIR, "rows")
@@ -105,7 +108,7 @@ def InteractionGen(
             data_settings.tail_max_events,
             {*window.target_spans} - {*known},
         )
-        for split in SPLITS:
+        for split in splits:
             shards = shards_for([dataset.items] if split == "items" else event_files)
             directory = artifact_utils.get_split_uri([examples], split)
             write_examples(found.splits[split], split.title(), directory, shards)
@@ -129,6 +132,11 @@ def InteractionGen(
     with open(os.path.join(examples.uri, REPORT), "w", encoding="utf-8") as file:
         json.dump(interaction_report(window, counts, spans), file, indent=2)
     check_counts(counts, data_settings, window, examples.uri)
+    if settings.cooccurrence_items and not counts[f"{HISTORIES} rows"]:
+        raise TandemError(
+            f"features.cooccurrence_items is {settings.cooccurrence_items:,}, and no event before the held-out days names a"
+            " user, expected histories to see in them what goes together: set it to 0."
+        )
 
 
 def _read_counts(prefix: str) -> tuple[Counter[str], dict[int, SpanCount]]:

@@ -15,6 +15,7 @@ import apache_beam as beam
 from apache_beam.transforms.window import GlobalWindows
 
 from transform.dataset import Dataset
+from transform.features import written_splits
 from transform.parts import parts
 from transform.read_rows import COUNTS, REJECTED, SPAN_ITEMS, ReadEvents, ReadItems, ReadUsers
 from transform.requests import ANCHOR, REPLAY, Event, Request, Rules, requests_of
@@ -92,7 +93,8 @@ def build_interactions(
         split: requests
         | f"Only_{split}" >> beam.Filter(lambda row, split: row[0].split == split, split)
         | f"Serialise_{split}" >> beam.Map(_serialise, *names)
-        for split in ("train", "eval")
+        for split in written_splits(settings)
+        if split != _ITEMS
     }
     splits["items"] = by_item[_ITEMS]
     rejected = [source[REJECTED] for source in sources] + [by_item[REJECTED], made[REJECTED]]

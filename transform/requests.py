@@ -9,6 +9,7 @@ from itertools import groupby
 from operator import attrgetter, itemgetter
 from typing import NamedTuple
 
+from transform.features import HISTORIES
 from transform.sampling import Sampling
 from transform.window import Role, Window
 
@@ -50,7 +51,7 @@ class Request(NamedTuple):
     """What a server could have been asked, and the answer that was right.
 
     Attributes:
-      split: "train" or "eval".
+      split: "train", "eval" or "histories".
       user_id: "" where there is none.
       query: "" where there is none.
       timestamp: seconds UTC; the history is strictly older.
@@ -84,6 +85,7 @@ class Rules(NamedTuple):
       known_positive_days: days around a request in which the user's other items are known positives.
       sampling: which older requests are learnt again, or kept out of training for ever.
       half_life_days: a training request so many days before the cut weighs half as much.
+      histories: whether each user's history at the cut is yielded, too.
     """
 
     event_types: dict[str, float]
@@ -91,6 +93,7 @@ class Rules(NamedTuple):
     known_positive_days: float
     sampling: Sampling = Sampling()
     half_life_days: float = float("inf")
+    histories: bool = False
 
 
 def requests_of(user_id: str, events: Sequence[Event], window: Window, rules: Rules) -> Iterator[Request]:
@@ -99,7 +102,8 @@ def requests_of(user_id: str, events: Sequence[Event], window: Window, rules: Ru
     Training requests are one a moment, query and context; held-out ones are one a query (one in all without a
     query) for the whole held-out time, in one view for each kind of target that they have. Requests before the
     cut that no run learns from are held out one by one, as view "anchor". The known positives of a training
-    request with a query are not filled in here: they come from everyone who used the same text.
+    request with a query are not filled in here: they come from everyone who used the same text. Split histories has
+    what a user did until the cut, without targets and without what no run learns from.
 
     Args:
       user_id: "" where the events have a query only.
@@ -122,6 +126,8 @@ def requests_of(user_id: str, events: Sequence[Event], window: Window, rules: Ru
     yield from _held_out(
         user_id, ordered, times, [e for e in targets if e.timestamp >= window.cut], window.cut, rules
     )
+    if rules.histories and user_id:
+        yield from _history_at_the_cut(user_id, ordered[:learnt], window.cut, rules)
 
 
 def _before_the_cut(
@@ -242,6 +248,17 @@ def _held_out(
                     user_group,
                     "with_query" if query else "without_query",
                 )
+
+
+def _history_at_the_cut(
+    user_id: str, ordered: Sequence[Event], cut: float, rules: Rules
+) -> Iterator[Request]:
+    is_anchor = rules.sampling.is_anchor
+    kept = [e for e in ordered if not is_anchor(user_id, e.timestamp, e.query)]
+    if kept:
+        history = _history(user_id, kept, [e.timestamp for e in kept], cut, rules.history_length)
+        nothing = (None,) * len(kept[0].context)
+        yield Request(HISTORIES, user_id, "", cut, history, nothing, {}, ())
 
 
 def _moment(event: Event) -> tuple[float, str, tuple[str, ...]]:

@@ -104,6 +104,13 @@ class FeatureSettings(BaseModel):
         description="Rows of the table of hashed words and word pieces that texts are also matched by, beside the"
         " encoder: brands, model numbers, misspellings. 0: the encoder alone; 65536 suits 100,000 items.",
     )
+    cooccurrence_items: int = Field(
+        default=0,
+        ge=0,
+        le=20000,
+        description="So many items that most users acted on are also matched by which of them go together in all users'"
+        " histories (EASE), anew in each run. The cost is cubic in it: 10000 take half a minute. 0: only by what is trained.",
+    )
     number_buckets: int = Field(
         default=16, ge=2, le=1000, description="Quantile buckets of each number feature."
     )

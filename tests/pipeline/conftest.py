@@ -31,9 +31,9 @@ def mini_profile(root, **changes):
         "name": "mini",
         "paths": {"pipeline_root": str(root / "pipeline"), "push_dir": str(root / "push")},
         "data": {"dataset": str(root / "shop"), "holdout_days": 3},
-        "features": {"history_length": 20, "query_tokens": 8, "item_tokens": 16},
+        "features": {"history_length": 20, "query_tokens": 8, "item_tokens": 16, "cooccurrence_items": 50},
         "encoder": {"preset": str(root / "encoder")},
-        "model": {"dimension": 16},
+        "model": {"dimension": 24, "cooccurrence_dimension": 8},
         "training": {"batch_size": 64, "steps": 60, "warm_start_steps": 20, "max_epochs": 4, "replicas": 2},
         "index": {"k": 20, "brute_force_below": 0, "leaves": 4},
         "gates": [

@@ -157,7 +157,7 @@ def test_pushed_bundle_is_whole_and_carries_its_metrics(loop):
     directory = os.path.join(loop.settings.paths.push_dir, str(loop.second.version))
     manifest = verify_bundle(directory)
     assert manifest.item_count == 60
-    assert manifest.dimension == 16
+    assert manifest.dimension == 24
     assert 0 < manifest.metrics["view:all"]["recall_at_10"] <= 1
     assert os.path.isdir(os.path.join(directory, manifest.training_state))
     assert sorted(read_baseline(os.path.join(directory, BASELINE)).spans) == [1, 2, 3]

@@ -59,6 +59,11 @@ def test_overrides_replace_only_what_is_given(profile):
             "lexical_dimension is 256 of model.dimension 128, expected fewer",
         ),
         (
+            "features",
+            {"cooccurrence_items": 100, "lexical_buckets": 1024},
+            "lexical_dimension is 256 and model.cooccurrence_dimension is 64 of model.dimension 128, expected fewer",
+        ),
+        (
             "training",
             {"early_stopping": 3, "early_stopping_metric": "ndcg_at_10"},
             "early_stopping_metric is ndcg_at_10, and no gate looks at it, expected one of .*recall_at_10",
@@ -90,3 +95,10 @@ def test_missing_and_unreadable_profiles(tmp_path):
     broken.write_text("just words")
     with pytest.raises(TandemError, match="holds str, expected a mapping"):
         load_settings(broken)
+
+
+def test_what_goes_together_is_not_added_to_cosines(profile):
+    path = profile("features.cooccurrence_items", 100)
+    assert load_settings(path).features.cooccurrence_items == 100
+    with pytest.raises(TandemError, match="cooccurrence_items is set and model.normalize is true"):
+        load_settings(path, {"model.normalize": True})

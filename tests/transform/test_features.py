@@ -90,7 +90,7 @@ def test_no_declared_feature_can_take_a_name_of_ours():
         for name, value in vars(features).items()
         if name.isupper()
         and isinstance(value, str)
-        and name not in ("PATH_SEPARATOR", "TITLE", "ITEM_ID_COUNTS")
+        and name not in ("HISTORIES", "PATH_SEPARATOR", "TITLE", "ITEM_ID_COUNTS")
     }
     # What begins as a filter does is refused by its beginning, among query features: see test_settings.
     assert {name for name in ours if not name.startswith(features.ATTRIBUTE_FILTER)} <= RESERVED_NAMES

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from tests.mini_shop import write_mini_shop
 from tests.transform.conftest import make
 from tests.transform.oracle import canonical, expected_rows
 from tests.transform.read_split import one, read_split
@@ -14,8 +15,8 @@ from tests.transform.run_interaction_gen import run_interaction_gen
 from tests.transform.shop_files import EVENTS, ITEMS, write_shop
 from transform import rows
 from transform.errors import TandemError
-from transform.features import QUERY_GROUPS, USER_GROUPS, VIEWS
-from transform.settings import DataSettings
+from transform.features import HISTORIES, QUERY_GROUPS, USER_GROUPS, VIEWS
+from transform.settings import DataSettings, FeatureSettings
 
 
 def report_of(run):
@@ -184,6 +185,34 @@ def test_data_that_cannot_be_used_stops_the_run_with_one_line(tmp_path, tables, 
     with pytest.raises(TandemError, match=says) as caught:
         run_interaction_gen(tmp_path, data)
     assert "\n" not in str(caught.value)
+
+
+def test_every_users_history_at_the_cut_is_written_where_it_is_asked_for(shop, first_run, tmp_path):
+    features = first_run.features.model_copy(update={"cooccurrence_items": 10})
+    run = make(tmp_path, shop, newest=2, features=features)
+    assert run.examples.split_names == '["train", "eval", "items", "histories"]'
+    assert canonical(read_split(run.examples, "train")) == canonical(read_split(first_run.examples, "train"))
+    histories = {one(row, "user_id"): row for row in read_split(run.examples, HISTORIES)}
+    # What a held-out request without a query knows of its user is the history at the cut.
+    asked = {
+        one(row, "user_id"): row
+        for row in read_split(run.examples, "eval")
+        if one(row, "user_id") and row.get("history_item_ids")
+    }
+    assert asked and set(asked) <= set(histories)
+    for user, row in asked.items():
+        for name in ("history_item_ids", "history_event_types", "history_ages"):
+            assert histories[user][name] == row[name]
+    assert not read_split(first_run.examples, HISTORIES)
+
+
+def test_histories_of_nobody_stop_the_run(tmp_path):
+    shop = write_mini_shop(tmp_path / "shop", with_users=False)
+    features = FeatureSettings(cooccurrence_items=10)
+    with pytest.raises(
+        TandemError, match="cooccurrence_items is 10, and no event .* names a user.*: set it to 0"
+    ):
+        run_interaction_gen(tmp_path, str(shop), features)
 
 
 def test_a_span_that_has_been_learnt_stops_the_run(shop, warm_run, tmp_path):

@@ -5,7 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import transform.requests
+from transform.features import HISTORIES
 from transform.requests import Event, Rules, requests_of
+from transform.sampling import Sampling
 from transform.window import Window
 
 CUT = 50.0
@@ -153,3 +155,28 @@ def test_without_a_user_there_is_no_history_and_nothing_is_unseen():
     held = made(mine, "eval", user="")
     assert [r.view for r in held] == ["all", "new_item"]
     assert {(r.user_group, r.query_group, r.history) for r in held} == {("none", "with_query", ())}
+
+
+@given(events)
+def test_a_history_at_the_cut_holds_what_was_done_before_it_and_no_anchor(some_events):
+    sampling = Sampling(anchor_share=0.3)
+    rules = RULES._replace(histories=True, sampling=sampling)
+    for user in ("u", ""):
+        found = [r for r in requests_of(user, some_events, WINDOW, rules) if r.split == HISTORIES]
+        kept = [
+            event
+            for event in some_events
+            if event.timestamp < WINDOW.cut and not sampling.is_anchor(user, event.timestamp, event.query)
+        ]
+        assert len(found) == bool(user and kept)
+        for request in found:
+            ages = [age for _, _, age in request.history]
+            assert ages == sorted((WINDOW.cut - e.timestamp) / DAY for e in kept)[: RULES.history_length]
+            there = {(e.item_id, e.event_type, (WINDOW.cut - e.timestamp) / DAY) for e in kept}
+            assert set(request.history) <= there
+            assert not request.targets and not request.known_positives and not request.query
+
+
+def test_histories_are_made_only_where_they_are_asked_for():
+    mine = [Event(day * DAY, "a", "buy", "", 1.0, (), "new", "head") for day in (40, 41)]
+    assert not made(mine, HISTORIES)
