@@ -69,7 +69,7 @@ def item_to_item(actions: Actions, item_rows: int, most: int, dimension: int) ->
     Args:
       actions: at least one.
       item_rows: N, rows of the item vocabulary, row 0 included.
-      most: M at most; time is cubic in it, memory 8 bytes times its square.
+      most: M at most; time is cubic in it, memory 13 bytes times its square.
       dimension: D.
     """
     numbers = np.bincount(actions.items, minlength=item_rows)

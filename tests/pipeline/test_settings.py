@@ -56,12 +56,7 @@ def test_overrides_replace_only_what_is_given(profile):
         (
             "features.lexical_buckets",
             1024,
-            "lexical_dimension is 256 of model.dimension 128, expected fewer",
-        ),
-        (
-            "features",
-            {"cooccurrence_items": 100, "lexical_buckets": 1024},
-            "lexical_dimension is 256 and model.cooccurrence_dimension is 64 of model.dimension 128, expected fewer",
+            "lexical_dimension is 256 and model.cooccurrence_dimension is 64 of model.dimension 192, expected fewer",
         ),
         (
             "training",
