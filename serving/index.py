@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from serving.index_tuning import Tuning, tune
 from serving.manifest import BundleError
+from serving.scann_module import Searcher
 
 SCANN_DIR = "assets.extra/scann"
 
@@ -157,24 +158,31 @@ def load_index(directory: str | os.PathLike[str], *, k: int) -> Index:
     Raises:
       BundleError: there is no index, or it cannot be read.
     """
-    from google.protobuf import text_encoding
-    from scann.scann_ops.py import scann_ops_pybind
-
     path = Path(directory).absolute()
-    size, dimension = _check_files(path)
+    size, dimension = check_files(path)
+    searcher = load_searcher(path)
+    return Index(searcher, size, dimension, k, read_tuning(path, searcher.config))
+
+
+def load_searcher(path: Path) -> Searcher:
+    """Loads ScaNN's part of an index whose files are there.
+
+    Raises:
+      BundleError: it cannot be read.
+    """
+    from google.protobuf import text_encoding
+
     here = text_encoding.CEscape(str(path), as_utf8=False)
     assets = _ASSET_PATH.sub(
         lambda match: f'asset_path: "{here}/{os.path.basename(match[1])}"',
         (path / _ASSETS).read_text(encoding="utf-8"),
     )
     try:
-        searcher = scann_ops_pybind.scann_pybind.ScannNumpy(str(path), assets)
+        return Searcher(str(path), assets)
     except RuntimeError as error:
         raise BundleError(
             f"{path} is not an index ({error}), expected one: push the bundle again."
         ) from error
-    searcher = scann_ops_pybind.ScannSearcher(searcher)
-    return Index(searcher, size, dimension, k, _read_tuning(path, searcher.searcher.config()))
 
 
 def read_vectors(directory: str | os.PathLike[str]) -> NDArray[np.float32]:
@@ -184,7 +192,7 @@ def read_vectors(directory: str | os.PathLike[str]) -> NDArray[np.float32]:
       BundleError: there is no index, or it cannot be read.
     """
     path = Path(directory).absolute()
-    _check_files(path)
+    check_files(path)
     stored = np.load(path / _VECTORS, mmap_mode="r")
     if stored.dtype != np.float32 or not stored.flags.c_contiguous:
         raise BundleError(
@@ -201,8 +209,16 @@ def read_vectors(directory: str | os.PathLike[str]) -> NDArray[np.float32]:
     return vectors
 
 
-def _read_tuning(path: Path, config: str) -> Tuning | None:
-    """What was tuned; of an index from before that, what it was built with; none where all is compared."""
+def read_tuning(path: Path, config: str) -> Tuning | None:
+    """What was tuned; of an index from before that, what it was built with; none where all is compared.
+
+    Args:
+      path: the index.
+      config: ScaNN's, as text.
+
+    Raises:
+      BundleError: what was tuned cannot be read.
+    """
     try:
         return Tuning.model_validate_json((path / _TUNING).read_bytes())
     except FileNotFoundError:
@@ -215,11 +231,14 @@ def _read_tuning(path: Path, config: str) -> Tuning | None:
         ) from error
 
 
-def _check_files(path: Path) -> tuple[int, int]:
+def check_files(path: Path) -> tuple[int, int]:
     """Finds every file that the index needs: ScaNN itself may end the process over a missing one.
 
     Returns:
       Number of vectors and their length.
+
+    Raises:
+      BundleError: one is missing or empty.
     """
     try:
         names = _ASSET_PATH.findall((path / _ASSETS).read_text(encoding="utf-8"))

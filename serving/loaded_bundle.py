@@ -16,10 +16,10 @@ from serving.changed_items import ChangedItems, SideItem, exact_search
 from serving.filtered_changes import FilteredChanges
 from serving.filters import Filters
 from serving.history_bonus import merge_bonus
-from serving.index import SCANN_DIR, Index, load_index, read_vectors
+from serving.index import SCANN_DIR, Index, read_vectors
+from serving.index_process import load_indexes
 from serving.item_attributes import read_attributes
 from serving.manifest import BundleError, Manifest
-from serving.memory import claim_memory
 from serving.model_session import ModelSession
 from serving.related import RELATED, RELATED_DIR, RelatedItems
 from serving.write_bundle import ITEMS
@@ -222,21 +222,16 @@ def load_bundle(directory: str | os.PathLike[str], pace: Pace = AT_ONCE) -> Load
       BundleError: the bundle is damaged, or its parts do not fit together.
     """
     manifest = pace.without_lock(lambda: verify_bundle(directory))
-    index = _load_index(Path(directory, SCANN_DIR), manifest.k, pace)
-    related = Path(directory, RELATED_DIR)
-    related_index = _load_index(related, manifest.k + 1, pace) if related.is_dir() else index
+    indexes = {Path(directory, SCANN_DIR): manifest.k, Path(directory, RELATED_DIR): manifest.k + 1}
+    there = {path: k for path, k in indexes.items() if path.is_dir() or k == manifest.k}
+    index, *rest = load_indexes(list(there), list(there.values()), pace.nice)
+    related_index = rest[0] if rest else index
     return LoadedBundle(directory, manifest, ModelSession(directory, pace), index, related_index, pace)
 
 
 def _row_of(sorted_ids: list[bytes], item_id: bytes) -> int | None:
     row = bisect.bisect_left(sorted_ids, item_id)
     return row if row < len(sorted_ids) and sorted_ids[row] == item_id else None
-
-
-def _load_index(directory: Path, k: int, pace: Pace) -> Index:
-    pace.without_lock(lambda: claim_memory(sum(file.stat().st_size for file in directory.iterdir())))
-    with pace.with_lock():
-        return load_index(directory, k=k)
 
 
 def _read_items(path: Path) -> tuple[Any, Any]:

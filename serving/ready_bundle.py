@@ -33,7 +33,7 @@ def load_and_warm_up(directory: Path, limits: Limits, pace: Pace = AT_ONCE) -> L
                 pace.without_lock(
                     functools.partial(bundle.compute_first, question.signature, question.inputs)
                 )
-                with pace.with_lock():  # a search holds it
+                with pace.with_lock():  # what joins and merges holds it
                     bundle.run(question.signature, question.inputs)
         except (RequestError, ValueError) as error:
             raise BundleError(

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 from serving import loaded_bundle
-from serving.background import GIVING_WAY
-from serving.index import Index
+from serving.background import AT_ONCE, GIVING_WAY
+from serving.index import SCANN_DIR, Index
 from serving.inputs import no_value
 from serving.loaded_bundle import LoadedBundle, load_bundle
 from serving.model_session import ModelSession
 from serving.ready_bundle import load_and_warm_up
+from serving.related import RELATED_DIR
 from serving.request_inputs import Limits
 from serving.warmup import read_warmup_requests
 from tests.serving.conftest import Shop
@@ -28,7 +29,7 @@ def niceness() -> int:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads have no priority of their own")
-def test_reading_and_the_models_first_answers_give_way_and_a_search_of_the_index_does_not(
+def test_reading_and_the_models_first_answers_give_way_and_what_holds_the_lock_does_not(
     monkeypatch: pytest.MonkeyPatch, shop: Shop
 ) -> None:
     calls: list[tuple[str, int]] = []
@@ -61,18 +62,18 @@ def test_reading_and_the_models_first_answers_give_way_and_a_search_of_the_index
     assert requests and calls == expected
 
 
-def test_memory_is_claimed_before_each_index_takes_it(monkeypatch: pytest.MonkeyPatch, shop: Shop) -> None:
-    calls: list[tuple[str, Any]] = []
-    load = loaded_bundle.load_index
-    monkeypatch.setattr(loaded_bundle, "claim_memory", lambda size: calls.append(("claim", size)))
+def test_indexes_are_read_in_a_process_that_gives_way(monkeypatch: pytest.MonkeyPatch, shop: Shop) -> None:
+    asked: list[tuple[list[Path], int]] = []
+    load = loaded_bundle.load_indexes
     monkeypatch.setattr(
-        loaded_bundle, "load_index", lambda path, k: calls.append(("load", path)) or load(path, k=k)
+        loaded_bundle,
+        "load_indexes",
+        lambda paths, ks, nice: asked.append((paths, nice)) or load(paths, ks, nice),
     )
-    load_bundle(shop.bundle_dir)
-    assert len(calls) >= 2
-    for (claim, size), (what, path) in zip(calls[::2], calls[1::2], strict=True):
-        assert (claim, what) == ("claim", "load")
-        assert size == sum(file.stat().st_size for file in path.iterdir()) > 0
+    for pace in (GIVING_WAY, AT_ONCE):
+        load_bundle(shop.bundle_dir, pace)
+    names = [SCANN_DIR, RELATED_DIR]
+    assert asked == [([Path(shop.bundle_dir, name) for name in names], p.nice) for p in (GIVING_WAY, AT_ONCE)]
 
 
 def test_a_version_that_nobody_asks_any_more_goes_without_a_search_for_cycles(shop: Shop) -> None:
