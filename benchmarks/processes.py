@@ -44,8 +44,9 @@ class Process:
         self._reader.start()  # a full pipe would stop it
 
     def rss_mb(self) -> float:
-        """Memory that it holds, in MiB."""
-        return float(psutil.Process(self._process.pid).memory_info().rss) / 2**20
+        """Memory that it and the processes it started hold, in MiB."""
+        server = psutil.Process(self._process.pid)
+        return sum(float(each.memory_info().rss) for each in (server, *server.children())) / 2**20
 
     def kill(self) -> None:
         """Ends it at once, as a machine that fails does."""

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from serving.index_process import load_indexes
 from serving.manifest import BundleError
 from serving.settings import IndexSettings
 
+_WORKER = "serving.index_worker"
 VECTORS = np.random.default_rng(3).normal(size=(3000, 16)).astype(np.float32)
 
 
@@ -33,13 +35,20 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [root / "partitioned", root / "exact"]
 
 
-def workers() -> list[psutil.Process]:
-    """Living children that search, and those that nobody waited for."""
-    found = []
-    for child in psutil.Process().children():
-        if child.status() == psutil.STATUS_ZOMBIE or "serving.index_worker" in child.cmdline():
-            found.append(child)
-    return found
+Workers = Callable[[], list[psutil.Process]]
+
+
+@pytest.fixture
+def workers() -> Workers:
+    """Gives the children that search, and those that nobody waited for, without those that other tests' bundles hold."""
+
+    def children() -> list[psutil.Process]:
+        found = psutil.Process().children()
+        return [p for p in found if p.status() == psutil.STATUS_ZOMBIE or _WORKER in p.cmdline()]
+
+    gc.collect()
+    others = children()
+    return lambda: [child for child in children() if child not in others]
 
 
 @pytest.mark.parametrize("k", [None, 3, 40, 500])
@@ -69,7 +78,7 @@ def test_threads_get_their_own_answers(saved: list[Path]) -> None:
 
 
 def test_a_process_that_dies_is_started_again_and_no_search_is_lost(
-    saved: list[Path], caplog: pytest.LogCaptureFixture
+    saved: list[Path], caplog: pytest.LogCaptureFixture, workers: Workers
 ) -> None:
     index, _ = load_indexes(saved, [10, 7], 0)
     before = index.search(VECTORS[:5])
@@ -85,7 +94,7 @@ def test_a_process_that_dies_is_started_again_and_no_search_is_lost(
 
 
 def test_a_process_that_cannot_be_started_again_is_an_error_each_time(
-    saved: list[Path], tmp_path: Path
+    saved: list[Path], tmp_path: Path, workers: Workers
 ) -> None:
     build_index(VECTORS[:50], IndexSettings(k=5)).save(tmp_path / "scann")
     (index,) = load_indexes([tmp_path / "scann"], [5], 0)
@@ -98,9 +107,7 @@ def test_a_process_that_cannot_be_started_again_is_an_error_each_time(
     assert not workers()
 
 
-def test_the_process_ends_with_the_last_index_and_leaves_nothing(saved: list[Path]) -> None:
-    gc.collect()
-    assert not workers()
+def test_the_process_ends_with_the_last_index_and_leaves_nothing(saved: list[Path], workers: Workers) -> None:
     held = psutil.Process().num_fds()
     first, second = load_indexes(saved, [10, 7], 0)
     (worker,) = workers()
@@ -112,7 +119,7 @@ def test_the_process_ends_with_the_last_index_and_leaves_nothing(saved: list[Pat
     assert psutil.Process().num_fds() == held
 
 
-def test_signals_to_the_group_are_the_servers(saved: list[Path]) -> None:
+def test_signals_to_the_group_are_the_servers(saved: list[Path], workers: Workers) -> None:
     index, _ = load_indexes(saved, [10, 7], 0)
     (worker,) = workers()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -121,7 +128,9 @@ def test_signals_to_the_group_are_the_servers(saved: list[Path]) -> None:
     assert workers() == [worker]
 
 
-def test_a_damaged_index_is_refused_with_what_is_wrong(saved: list[Path], tmp_path: Path) -> None:
+def test_a_damaged_index_is_refused_with_what_is_wrong(
+    saved: list[Path], tmp_path: Path, workers: Workers
+) -> None:
     build_index(VECTORS[:50], IndexSettings(k=5)).save(tmp_path / "scann")
     (tmp_path / "scann" / "scann_config.pb").write_bytes(b"no configuration")
     with pytest.raises(
@@ -132,7 +141,7 @@ def test_a_damaged_index_is_refused_with_what_is_wrong(saved: list[Path], tmp_pa
 
 
 def test_what_ends_the_process_while_it_reads_is_a_damaged_index(
-    monkeypatch: pytest.MonkeyPatch, saved: list[Path]
+    monkeypatch: pytest.MonkeyPatch, saved: list[Path], workers: Workers
 ) -> None:
     monkeypatch.setattr(index_process.sys, "executable", "/bin/false")
     with pytest.raises(BundleError, match=r"is not an index \(reading it ended the process: exit status 1\)"):
@@ -164,7 +173,7 @@ def test_the_process_ends_when_the_server_is_killed(saved: list[Path]) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads have no priority of their own")
-def test_only_reading_the_indexes_gives_way(saved: list[Path]) -> None:
+def test_only_reading_the_indexes_gives_way(saved: list[Path], workers: Workers) -> None:
     load_indexes(saved, [10, 7], 0)  # what is read is in memory
     kept = load_indexes(saved, [10, 7], 7)
     (worker,) = workers()
