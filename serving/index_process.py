@@ -1,5 +1,6 @@
 """The indexes of a version in a process of their own: ScaNN holds the interpreter lock while it loads and while it searches."""
 
+import contextlib
 import json
 import logging
 import os
@@ -22,8 +23,8 @@ from serving.manifest import BundleError
 
 logger = logging.getLogger("tandem.serving")
 
-# How long the process may take to end when nobody asks it any more.
-_END_SECONDS = 5.0
+# How long a search may take; one that takes longer hangs, and its process is given up.
+_SEARCH_SECONDS = 10.0
 
 
 def load_indexes(directories: Sequence[Path], ks: Sequence[int], nice: int) -> list[Index]:
@@ -66,7 +67,7 @@ class _RemoteSearcher(NamedTuple):
 class _IndexProcess:
     """A running `serving.index_worker`; safe to share between threads, which it answers one after the other.
 
-    Where it died, the thread that notices starts it again and asks once more, so that no request is lost.
+    Where it died or hangs, the thread that notices starts it again and asks once more, so that no request is lost.
 
     Attributes:
       configs: ScaNN's configuration of each index, as text.
@@ -88,6 +89,8 @@ class _IndexProcess:
             try:
                 message = self._converse(request)
             except (OSError, EOFError):
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(0.1)  # so that the log says how it ended, if it did
                 self._end()
                 logger.warning(
                     "the process that searches %s ended (%s): it is started again",
@@ -120,6 +123,8 @@ class _IndexProcess:
         try:
             said: dict[str, Any] = json.loads(receive(self._channel))
         except (OSError, EOFError):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(1.0)
             self._end()
             how = _how(self._process.returncode)
             said = {
@@ -130,16 +135,14 @@ class _IndexProcess:
             self._end()
             raise BundleError(said["error"])
         self.configs: list[str] = said["configs"]
+        self._channel.settimeout(_SEARCH_SECONDS)
 
 
 def _end(process: "subprocess.Popen[bytes]", channel: socket.socket) -> None:
-    """Lets the process go, which ends when nobody can ask it, and takes its exit status."""
+    """Ends the process, which holds nothing that would be lost, and takes its exit status."""
     channel.close()
-    try:
-        process.wait(_END_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    process.kill()
+    process.wait()
 
 
 def _how(status: int | None) -> str:

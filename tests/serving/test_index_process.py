@@ -93,6 +93,19 @@ def test_a_process_that_dies_is_started_again_and_no_search_is_lost(
     assert second.pid != first.pid
 
 
+def test_a_process_that_hangs_is_given_up(
+    saved: list[Path], monkeypatch: pytest.MonkeyPatch, workers: Workers
+) -> None:
+    monkeypatch.setattr(index_process, "_SEARCH_SECONDS", 0.5)
+    index, _ = load_indexes(saved, [10, 7], 0)
+    before = index.search(VECTORS[:5])
+    (first,) = workers()
+    first.suspend()
+    np.testing.assert_array_equal(index.search(VECTORS[:5]).rows, before.rows)
+    (second,) = workers()
+    assert second.pid != first.pid
+
+
 def test_a_process_that_cannot_be_started_again_is_an_error_each_time(
     saved: list[Path], tmp_path: Path, workers: Workers
 ) -> None:
