@@ -3,7 +3,6 @@
 import contextlib
 import json
 import logging
-import os
 import signal
 import socket
 import subprocess
@@ -38,8 +37,9 @@ def load_indexes(directories: Sequence[Path], ks: Sequence[int], nice: int) -> l
     Raises:
       BundleError: one is not there, or cannot be read.
     """
-    sizes = [check_files(directory.absolute()) for directory in directories]
-    process = _IndexProcess([directory.absolute() for directory in directories], nice)
+    directories = [directory.absolute() for directory in directories]
+    sizes = [check_files(directory) for directory in directories]
+    process = _IndexProcess(directories, nice)
     return [
         Index(_RemoteSearcher(process, number), *size, k, read_tuning(directory, process.configs[number]))
         for number, (directory, size, k) in enumerate(zip(directories, sizes, ks, strict=True))
@@ -88,14 +88,11 @@ class _IndexProcess:
         with self._turn:
             try:
                 message = self._converse(request)
-            except (OSError, EOFError):
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    self._process.wait(0.1)  # so that the log says how it ended, if it did
-                self._end()
+            except (OSError, EOFError) as error:
                 logger.warning(
-                    "the process that searches %s ended (%s): it is started again",
+                    "the process that searches %s is started again: %s",
                     self._directories[0],
-                    _how(self._process.returncode),
+                    self._give_up(error),
                 )
                 self._start(0)
                 try:
@@ -122,14 +119,10 @@ class _IndexProcess:
         self._end = weakref.finalize(self, _end, self._process, self._channel)
         try:
             said: dict[str, Any] = json.loads(receive(self._channel))
-        except (OSError, EOFError):
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(1.0)
-            self._end()
-            how = _how(self._process.returncode)
+        except (OSError, EOFError) as error:
             said = {
-                "error": f"{self._directories[0]} is not an index (reading it ended the process: {how}), expected one:"
-                " push the bundle again."
+                "error": f"{self._directories[0]} is not an index (reading it ended a process: {self._give_up(error)}),"
+                " expected one: push the bundle again."
             }
         if "error" in said:
             self._end()
@@ -137,16 +130,20 @@ class _IndexProcess:
         self.configs: list[str] = said["configs"]
         self._channel.settimeout(_SEARCH_SECONDS)
 
+    def _give_up(self, error: Exception) -> str:
+        """Ends the process, and says why it could not go on."""
+        if isinstance(error, TimeoutError):
+            self._end()
+            return f"no answer within {_SEARCH_SECONDS:g} s"
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(1.0)  # it closed the connection, so it is ending
+        self._end()
+        status = self._process.returncode
+        return f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+
 
 def _end(process: "subprocess.Popen[bytes]", channel: socket.socket) -> None:
     """Ends the process, which holds nothing that would be lost, and takes its exit status."""
     channel.close()
     process.kill()
     process.wait()
-
-
-def _how(status: int | None) -> str:
-    """An exit status in words."""
-    if status is not None and status < 0:
-        return f"killed by {signal.Signals(-status).name}"
-    return f"exit status {os.EX_OK if status is None else status}"

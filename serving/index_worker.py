@@ -68,15 +68,12 @@ def main(words: Sequence[str]) -> None:
     Args:
       words: file descriptor of a connected socket, niceness of loading, and the directories of the indexes.
     """
-    for number in (
-        signal.SIGINT,
-        signal.SIGTERM,
-    ):  # are for the server, which answers what it has before it ends
-        signal.signal(number, signal.SIG_IGN)
+    # Signals to the whole group are for the server, which answers what it has before it ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     channel, nice, directories = socket.socket(fileno=int(words[0])), int(words[1]), words[2:]
-    pace = Pace(0, nice)
     try:
-        searchers = pace.without_lock(lambda: [load_searcher(Path(each)) for each in directories])
+        searchers = Pace(0, nice).without_lock(lambda: [load_searcher(Path(each)) for each in directories])
     except BundleError as error:
         return send(channel, json.dumps({"error": str(error)}).encode())
     send(channel, json.dumps({"configs": [searcher.config for searcher in searchers]}).encode())

@@ -222,11 +222,11 @@ def load_bundle(directory: str | os.PathLike[str], pace: Pace = AT_ONCE) -> Load
       BundleError: the bundle is damaged, or its parts do not fit together.
     """
     manifest = pace.without_lock(lambda: verify_bundle(directory))
-    indexes = {Path(directory, SCANN_DIR): manifest.k, Path(directory, RELATED_DIR): manifest.k + 1}
-    there = {path: k for path, k in indexes.items() if path.is_dir() or k == manifest.k}
-    index, *rest = load_indexes(list(there), list(there.values()), pace.nice)
-    related_index = rest[0] if rest else index
-    return LoadedBundle(directory, manifest, ModelSession(directory, pace), index, related_index, pace)
+    paths, ks = [Path(directory, SCANN_DIR)], [manifest.k]
+    if (related := Path(directory, RELATED_DIR)).is_dir():
+        paths, ks = [*paths, related], [*ks, manifest.k + 1]
+    indexes = load_indexes(paths, ks, pace.nice)
+    return LoadedBundle(directory, manifest, ModelSession(directory, pace), indexes[0], indexes[-1], pace)
 
 
 def _row_of(sorted_ids: list[bytes], item_id: bytes) -> int | None:

@@ -135,8 +135,8 @@ def train(job: Job) -> dict[str, Any]:
             logger.info("warm start from step %d of %s", previous.step, job.previous_state)
         done = _go_on(job, model, start)
         if model.cooccurrence is not None:
+            logger.info("solving what goes together in the users' histories")
             model.cooccurrence.learn(read_histories(job.history_files))
-            logger.info("what goes together is learnt of %s", ", ".join(job.history_files))
     if query_tokens is not None and states_fit(model.encoder, catalogue.tokens):
         texts = {"item texts": catalogue.tokens, "queries": query_tokens}
         if made_up is not None:

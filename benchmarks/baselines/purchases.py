@@ -103,6 +103,10 @@ def ease(task: Task, regularisation: float, half_life: float, most_bought: int) 
       half_life: days after which a history item, last acted on then, counts half.
       most_bought: how many items are modelled; the cost is cubic in it.
     """
+    from towers.item_to_item import (
+        ease_weights,  # not there in the environment of baselines, which needs no EASE
+    )
+
     size = min(most_bought, len(task.texts))
     weights = ease_weights(binary(user_items(task)[:, :size]), regularisation)
     history = recent_items(task, half_life)[:, :size]
@@ -113,32 +117,6 @@ def ease(task: Task, regularisation: float, half_life: float, most_bought: int) 
         return scores
 
     return rank_by_scores(task, score)
-
-
-def ease_weights(bought: sparse.csr_matrix, regularisation: float) -> NDArray[np.float32]:
-    """B = I - P diag(1 / diag(P)) with P = (X'X + lambda I)^-1: the ridge regression of each item on the others.
-
-    Args:
-      bought: [users, items], 0 or 1.
-      regularisation: lambda.
-
-    Returns:
-      float32 [items, items], zeros on the diagonal; X B are the scores.
-    """
-    from scipy.linalg import lapack
-
-    gram = np.asfortranarray((bought.T @ bought).toarray(), np.float32)
-    gram[np.diag_indices_from(gram)] += regularisation
-    factor, failed = lapack.spotrf(gram, lower=1, overwrite_a=1)
-    if not failed:
-        gram, failed = lapack.spotri(factor, lower=1, overwrite_c=1)
-    if failed:
-        raise ValueError(f"X'X + {regularisation} I is not positive definite, expected lambda above 0")
-    inverse = np.tril(gram)
-    inverse += np.tril(gram, -1).T
-    inverse /= -np.diag(inverse).copy()
-    inverse[np.diag_indices_from(inverse)] = 0.0
-    return inverse
 
 
 def user_items(task: Task) -> sparse.csr_matrix:

@@ -71,7 +71,7 @@ def test_without_workers_it_trains_itself(cluster):
 def step(tmp_path, cluster):
     """A Trainer step's arguments; its inputs are where only its own container sees them."""
     own = tmp_path / "container"
-    for split in ("train", "eval", "items"):
+    for split in ("train", "eval", "items", "histories"):
         (own / f"examples/Split-{split}").mkdir(parents=True)
         (own / f"examples/Split-{split}/part.gz").write_text(split)
     (own / "graph").mkdir()
@@ -80,7 +80,7 @@ def step(tmp_path, cluster):
     state.mkdir(parents=True)
     (state / "state.json").write_text("{}")
     config = {
-        "features": FeatureSettings().model_dump_json(),
+        "features": FeatureSettings(cooccurrence_items=10).model_dump_json(),
         "encoder": EncoderSettings(preset="/mnt/tandem/encoder").model_dump_json(),
         "model": ModelSettings().model_dump_json(),
         "training": TrainingSettings(steps=7).model_dump_json(),
@@ -108,7 +108,9 @@ def training(job):
     assert read.training.steps == 7
     shared = Path(job_file).parent
     for pattern, text in zip(
-        (*read.train_files, *read.eval_files, *read.item_files), ("train", "eval", "items"), strict=True
+        (*read.train_files, *read.eval_files, *read.item_files, *read.history_files),
+        ("train", "eval", "items", "histories"),
+        strict=True,
     ):
         (found,) = Path(pattern).parent.glob(Path(pattern).name)
         assert found.read_text() == text and found.is_relative_to(shared)

@@ -1,25 +1,30 @@
 """The indexes of a version in a process of their own: the same answers, whatever becomes of the process."""
 
 import gc
+import json
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
 import pytest
 
-from serving import index_process
+from serving import index_process, index_worker
 from serving.index import load_index
 from serving.index_build import build_index
 from serving.index_process import load_indexes
 from serving.manifest import BundleError
+from serving.scann_module import Searcher
 from serving.settings import IndexSettings
 
 _WORKER = "serving.index_worker"
@@ -88,7 +93,7 @@ def test_a_process_that_dies_is_started_again_and_no_search_is_lost(
         time.sleep(0.01)
     with caplog.at_level(logging.WARNING, "tandem.serving"):
         np.testing.assert_array_equal(index.search(VECTORS[:5]).rows, before.rows)
-    assert "killed by SIGKILL): it is started again" in caplog.text
+    assert "is started again: killed by SIGKILL" in caplog.text
     (second,) = workers()
     assert second.pid != first.pid
 
@@ -157,7 +162,7 @@ def test_what_ends_the_process_while_it_reads_is_a_damaged_index(
     monkeypatch: pytest.MonkeyPatch, saved: list[Path], workers: Workers
 ) -> None:
     monkeypatch.setattr(index_process.sys, "executable", "/bin/false")
-    with pytest.raises(BundleError, match=r"is not an index \(reading it ended the process: exit status 1\)"):
+    with pytest.raises(BundleError, match=r"is not an index \(reading it ended a process: exit status 1\)"):
         load_indexes(saved, [10, 7], 0)
     assert not workers()
 
@@ -186,12 +191,33 @@ def test_the_process_ends_when_the_server_is_killed(saved: list[Path]) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads have no priority of their own")
-def test_only_reading_the_indexes_gives_way(saved: list[Path], workers: Workers) -> None:
-    load_indexes(saved, [10, 7], 0)  # what is read is in memory
-    kept = load_indexes(saved, [10, 7], 7)
-    (worker,) = workers()
-    assert worker.nice() == os.getpriority(os.PRIO_PROCESS, 0)
-    kept[0].search(VECTORS[:2])
+def test_reading_the_indexes_gives_way_and_searching_them_does_not(
+    saved: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nice: list[int] = []
+
+    def niceness() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    class Recorded(Searcher):
+        def search_batched(self, *given: Any) -> Any:
+            nice.append(niceness())
+            return super().search_batched(*given)
+
+    load = index_worker.load_searcher
+    monkeypatch.setattr(index_worker, "load_searcher", lambda path: nice.append(niceness()) or load(path))
+    monkeypatch.setattr("serving.index.Searcher", Recorded)
+    monkeypatch.setattr(index_worker.signal, "signal", lambda *_: None)  # this process keeps its own
+    ours, theirs = socket.socketpair()
+    index_worker.send(ours, index_worker.encode_request(1, VECTORS[:2], (7, -1, -1)))
+    ours.shutdown(socket.SHUT_WR)
+    before = niceness()
+    with ours:
+        index_worker.main([str(theirs.detach()), "4", *map(str, saved)])
+        assert len(json.loads(index_worker.receive(ours))["configs"]) == 2
+        rows, _ = index_worker.decode_answer(index_worker.receive(ours))
+    assert rows[:, 0].tolist() == [0, 1]
+    assert nice == [min(before + 4, 19)] * 2 + [before]
 
 
 def test_it_searches_without_tensorflow() -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from scipy import sparse
 
 from towers.item_to_item import Actions, ease_weights, item_to_item, low_rank, newest_actions, trend
@@ -26,11 +27,17 @@ def ridge(bought, penalty):
     return weights
 
 
-@pytest.mark.parametrize("penalty", [0.5, 20.0])
-def test_ease_is_the_ridge_regression_of_each_item_on_the_others(penalty):
-    got = ease_weights(sparse.csr_matrix(BOUGHT), penalty)
-    np.testing.assert_allclose(got, ridge(BOUGHT, penalty), atol=1e-5)
-    assert np.abs(got - ridge(BOUGHT, 2 * penalty)).max() > 1e-3
+@settings(max_examples=25, deadline=None)
+@given(arrays(np.float32, (7, 5), elements=st.sampled_from([0.0, 1.0])), st.floats(0.5, 50))
+def test_ease_is_the_ridge_regression_of_each_item_on_the_others(bought, penalty):
+    got = ease_weights(sparse.csr_matrix(bought), penalty)
+    np.testing.assert_allclose(got, ridge(bought, penalty), atol=1e-5)
+    assert not np.diag(got).any()
+
+
+def test_another_penalty_is_another_solution():
+    got = ease_weights(sparse.csr_matrix(BOUGHT), 20.0)
+    assert np.abs(got - ridge(BOUGHT, 40.0)).max() > 1e-3
 
 
 def test_a_penalty_that_solves_nothing_is_named():
