@@ -58,6 +58,23 @@ def test_so_many_dimensions_say_as_much_of_the_scores_as_any_could(dimension):
     np.testing.assert_allclose(sizes[: min(dimension, ITEMS)], 1.0, rtol=1e-4)
 
 
+def test_of_many_items_the_leading_directions_are_found():
+    """More items than the randomised decomposition has columns, in groups that users keep to."""
+    random = np.random.default_rng(5)
+    group = random.integers(0, 6, 80)
+    bought = (
+        random.random((300, 80)) < np.where(random.integers(0, 6, 300)[:, None] == group, 0.5, 0.05)
+    ) * 1.0
+    weights = ridge(bought, 20.0)
+    scores = bought @ weights
+    given, gives = low_rank(
+        sparse.csr_matrix(bought.astype(np.float32)), weights.astype(np.float32), dimension=8
+    )
+    left_over = np.linalg.svd(scores, compute_uv=False)[8:]
+    error = np.linalg.norm(scores - bought @ given @ gives.T)
+    assert error == pytest.approx(np.sqrt(np.sum(left_over**2)), rel=1e-3)
+
+
 events = st.lists(  # of one user, newest first: item, bucket of its age, whether it counts
     st.tuples(st.integers(0, 5), st.integers(0, 12), st.booleans()), max_size=8
 )
