@@ -172,6 +172,11 @@ def _add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         metavar="FILE",
         help="TensorFlow Serving's; requests are answered together",
     )
+    serve.add_argument(
+        "--precision",
+        metavar="TYPE",
+        help="of the encoder's products: float32, bfloat16, or auto, bfloat16 where the processor has it (default)",
+    )
     serve.add_argument("--cache-mb", type=int, metavar="MB", help="cache of answers (default: none)")
     serve.add_argument(
         "--catalog-dir",

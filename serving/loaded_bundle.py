@@ -215,8 +215,15 @@ class LoadedBundle:
             )
 
 
-def load_bundle(directory: str | os.PathLike[str], pace: Pace = AT_ONCE) -> LoadedBundle:
-    """Verifies every file of a bundle and loads it, at a pace.
+def load_bundle(
+    directory: str | os.PathLike[str], pace: Pace = AT_ONCE, bfloat16: bool = False
+) -> LoadedBundle:
+    """Verifies every file of a bundle and loads it.
+
+    Args:
+      directory: the bundle.
+      pace: how far this gives way to those who are being answered.
+      bfloat16: whether the encoder multiplies in bfloat16.
 
     Raises:
       BundleError: the bundle is damaged, or its parts do not fit together.
@@ -226,7 +233,8 @@ def load_bundle(directory: str | os.PathLike[str], pace: Pace = AT_ONCE) -> Load
     if (related := Path(directory, RELATED_DIR)).is_dir():
         paths, ks = [*paths, related], [*ks, manifest.k + 1]
     indexes = load_indexes(paths, ks, pace.nice)
-    return LoadedBundle(directory, manifest, ModelSession(directory, pace), indexes[0], indexes[-1], pace)
+    model = ModelSession(directory, pace, bfloat16)
+    return LoadedBundle(directory, manifest, model, indexes[0], indexes[-1], pace)
 
 
 def _row_of(sorted_ids: list[bytes], item_id: bytes) -> int | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from serving.background import AT_ONCE, Pace
+from serving.bfloat16 import encoder_to_bfloat16
 from serving.inputs import signature_specs
 from serving.manifest import BundleError
 
@@ -36,8 +37,15 @@ class ModelSession:
       specs: signature -> input name -> `tf.TensorSpec`.
     """
 
-    def __init__(self, directory: str | os.PathLike[str], pace: Pace = AT_ONCE) -> None:
-        """Loads it, at a pace.
+    def __init__(
+        self, directory: str | os.PathLike[str], pace: Pace = AT_ONCE, bfloat16: bool = False
+    ) -> None:
+        """Loads it.
+
+        Args:
+          directory: the bundle.
+          pace: how far loading gives way to others.
+          bfloat16: whether the encoder multiplies in bfloat16.
 
         Raises:
           BundleError: it cannot be loaded.
@@ -50,6 +58,9 @@ class ModelSession:
         try:
             stored = saved_model_pb2.SavedModel.FromString(Path(directory, "saved_model.pb").read_bytes())
             (meta,) = stored.meta_graphs
+            if bfloat16:
+                with pace.with_lock():
+                    encoder_to_bfloat16(meta.graph_def)
             self._session = _start(meta, Path(directory), pace)
         except (OSError, ValueError, KeyError, DecodeError, tf.errors.OpError) as error:
             line = (str(error).splitlines() or [type(error).__name__])[0]

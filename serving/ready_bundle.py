@@ -14,18 +14,21 @@ from serving.request_inputs import Limits, RequestError
 from serving.warmup import read_warmup_requests
 
 
-def load_and_warm_up(directory: Path, limits: Limits, pace: Pace = AT_ONCE) -> LoadedBundle:
+def load_and_warm_up(
+    directory: Path, limits: Limits, pace: Pace = AT_ONCE, bfloat16: bool = False
+) -> LoadedBundle:
     """Verifies and loads a bundle, replays its warm-up requests, and embeds an item as a changed catalogue will.
 
     Args:
       directory: the bundle.
       limits: what a warm-up request may ask.
       pace: how far this gives way to those who are being answered.
+      bfloat16: whether the encoder multiplies in bfloat16.
 
     Raises:
       BundleError: the bundle is damaged or does not answer its own warm-up requests.
     """
-    bundle = load_bundle(directory, pace)
+    bundle = load_bundle(directory, pace, bfloat16)
     for number, request in enumerate(read_warmup_requests(str(directory))):
         try:
             question = read_question(bundle, request, limits)

@@ -15,6 +15,7 @@ from serving.answer_cache import AnswerCache
 from serving.background import AT_ONCE, GIVING_WAY
 from serving.batching import Batcher
 from serving.batching_file import read_batching_parameters
+from serving.bfloat16 import multiplies_bfloat16
 from serving.catalogue_log import CatalogueLog
 from serving.catalogue_metrics import CatalogueMetrics
 from serving.grpc_access import GrpcAccess
@@ -80,6 +81,9 @@ class RetrievalServer:
         log = CatalogueLog(options.catalog_dir or f"{os.path.abspath(path)}-catalog")
         self._catalogue = catalogue = LiveCatalogue(log, options.limits)
         self._limits = options.limits
+        self._bfloat16 = options.precision == "bfloat16" or (
+            options.precision == "auto" and multiplies_bfloat16()
+        )
         self._watcher = VersionWatcher(path, self._load, options.poll_seconds, model.choice)
         self._monitoring = Monitoring(model.name, self._watcher, gate, batcher, cache)
         self._monitoring.registry.register(CatalogueMetrics(model.name, catalogue, self._watcher))
@@ -113,7 +117,14 @@ class RetrievalServer:
         self._server.add_services(answers)
         self._rest_handler = rest_handler(answers, access, options.max_message_mb << 20)
         self._watcher.when_ready = lambda: self._server.report_health(serving=True)
-        logger.info("listening on %s:%d (gRPC, model %r)", options.host, self.port, model.name)
+        precision = "bfloat16" if self._bfloat16 else "float32"
+        logger.info(
+            "listening on %s:%d (gRPC, model %r; encoders in %s)",
+            options.host,
+            self.port,
+            model.name,
+            precision,
+        )
         for http, what in ((self._rest, "REST"), (self._metrics, "metrics")):
             if http:
                 logger.info("listening on %s:%d (%s)", options.host, http.port, what)
@@ -150,7 +161,8 @@ class RetrievalServer:
         before = sys.getswitchinterval()
         sys.setswitchinterval(_LOADING_SWITCH_SECONDS)
         try:
-            return self._catalogue.attach(load_and_warm_up(directory, self._limits, pace))
+            bundle = load_and_warm_up(directory, self._limits, pace, self._bfloat16)
+            return self._catalogue.attach(bundle)
         finally:
             sys.setswitchinterval(before)
 

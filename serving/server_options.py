@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from serving.request_inputs import Limits
 from transform.errors import TandemError
 
+PRECISIONS = ("auto", "float32", "bfloat16")
+
 
 @dataclass(frozen=True)
 class ServerOptions:
@@ -37,6 +39,8 @@ class ServerOptions:
       batching_parameters_file: TensorFlow Serving's batching parameters as text; "": each request is answered
         alone.
       cache_mb: size of the cache of answers, in MiB; 0: none.
+      precision: in which the encoder multiplies, "float32" or "bfloat16"; "auto": bfloat16 where the processor has instructions
+        for it.
       catalog_dir: of the log of catalogue changes; "": the push directory's name with "-catalog", beside it.
       workers: requests that compute at once, where they are not batched; TensorFlow and ScaNN let go of the
         interpreter lock meanwhile.
@@ -65,6 +69,7 @@ class ServerOptions:
     prediction_log_rate: float = 0.01
     batching_parameters_file: str = ""
     cache_mb: int = 0
+    precision: str = "auto"
     catalog_dir: str = ""
     workers: int = 16
 
@@ -82,6 +87,10 @@ class ServerOptions:
             raise TandemError(
                 f"--prediction-log-rate is {self.prediction_log_rate:g}, expected a share above 0 and up to 1: mend"
                 " it."
+            )
+        if self.precision not in PRECISIONS:
+            raise TandemError(
+                f"--precision is {self.precision!r}, expected one of {', '.join(PRECISIONS)}: mend it."
             )
         if bool(self.tls_cert) != bool(self.tls_key):
             raise TandemError("--tls-cert and --tls-key go together: name both files, or neither.")

@@ -21,6 +21,7 @@ FLAGS = {
     "--prediction-log": "predictions",
     "--prediction-log-rate": 0.5,
     "--batching-parameters-file": "batching.txt",
+    "--precision": "float32",
     "--cache-mb": 9,
     "--tls-cert": "cert.pem",
     "--tls-key": "key.pem",
