@@ -15,12 +15,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from prometheus_client import Counter
 
 from serving.index import Index, check_files, read_tuning
 from serving.index_worker import Found, decode_answer, encode_request, receive, send
 from serving.manifest import BundleError
 
 logger = logging.getLogger("tandem.serving")
+
+# Of all servers in this process.
+RESTARTED = Counter(
+    "tandem_restarted_processes", "Times that the process of a version's indexes died or hung.", registry=None
+)
 
 # How long a search may take; one that takes longer hangs, and its process is given up.
 _SEARCH_SECONDS = 10.0
@@ -89,6 +95,7 @@ class _IndexProcess:
             try:
                 message = self._converse(request)
             except (OSError, EOFError) as error:
+                RESTARTED.inc()
                 logger.warning(
                     "the process that searches %s is started again: %s",
                     self._directories[0],

@@ -59,8 +59,7 @@ class ModelSession:
             stored = saved_model_pb2.SavedModel.FromString(Path(directory, "saved_model.pb").read_bytes())
             (meta,) = stored.meta_graphs
             if bfloat16:
-                with pace.with_lock():
-                    encoder_to_bfloat16(meta.graph_def)
+                encoder_to_bfloat16(meta.graph_def, pace)
             self._session = _start(meta, Path(directory), pace)
         except (OSError, ValueError, KeyError, DecodeError, tf.errors.OpError) as error:
             line = (str(error).splitlines() or [type(error).__name__])[0]

@@ -12,6 +12,7 @@ from prometheus_client.exposition import choose_encoder
 from serving.answer_cache import AnswerCache
 from serving.batching import Batcher
 from serving.http_server import Handler
+from serving.index_process import RESTARTED
 from serving.observed import Observed
 from serving.request_gate import RequestGate
 
@@ -57,6 +58,7 @@ class Monitoring:
             registry=self.registry,
         )
         self.registry.register(self)
+        self.registry.register(RESTARTED)
         if batcher:
             self.registry.register(batcher.sizes)
             self.registry.register(batcher.waits)

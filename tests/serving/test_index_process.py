@@ -88,12 +88,15 @@ def test_a_process_that_dies_is_started_again_and_no_search_is_lost(
     index, _ = load_indexes(saved, [10, 7], 0)
     before = index.search(VECTORS[:5])
     (first,) = workers()
+    (restarted,) = index_process.RESTARTED.collect()
     first.kill()
     while first.status() != psutil.STATUS_ZOMBIE:  # whoever waited for it would take its exit status
         time.sleep(0.01)
     with caplog.at_level(logging.WARNING, "tandem.serving"):
         np.testing.assert_array_equal(index.search(VECTORS[:5]).rows, before.rows)
     assert "is started again: killed by SIGKILL" in caplog.text
+    (now,) = index_process.RESTARTED.collect()
+    assert now.samples[0].value == restarted.samples[0].value + 1
     (second,) = workers()
     assert second.pid != first.pid
 

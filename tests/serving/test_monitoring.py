@@ -72,6 +72,7 @@ def test_metrics_and_request_log_tell_what_happened_but_not_what_was_asked(
         wait_for(lambda: figures(server.metrics_port)["tandem_served_version", "retrieval"] == 2)
         seen = figures(server.metrics_port)
         assert (seen["tandem_swaps_total",], seen["tandem_refused_bundles_total",]) == (1, 1)
+        assert ("tandem_restarted_processes_total",) in seen
         assert client.search("red mug").version == 2
         text = log.read_text()
         log.rename(tmp_path / "requests.1")  # as log rotation does
