@@ -20,7 +20,7 @@ from transform.runtime import prepare_environment
 
 CLIENTS = (1, 8, 32, 128)
 ROWS = (1, 16)
-PARTS = ("limit", "tandem", "cached", "fastapi")
+PARTS = ("limit", "tandem", "float32", "cached", "fastapi")
 _CACHED = 320
 _TEXT_VECTORS = "assets.extra/training_state/text_vectors.npy"
 
@@ -75,6 +75,10 @@ def compare(options: argparse.Namespace, queries: Path, result: dict[str, Any]) 
     if "tandem" in options.only:
         with tandem(push_dir, *batching(work)) as server:
             result["tandem"] = under_load(server, "grpc", queries, seconds)
+        write_result(LOAD, result)
+    if "float32" in options.only:
+        with tandem(push_dir, "--precision", "float32", *batching(work)) as server:
+            result["float32"] = under_load(server, "grpc", queries, seconds, CLIENTS[-2:])
         write_result(LOAD, result)
     if "cached" in options.only:
         with tandem(push_dir, "--cache-mb", "256", *batching(work)) as server:

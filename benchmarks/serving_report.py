@@ -52,7 +52,13 @@ def _load(result: dict[str, Any]) -> str:
         f" (one caller with TensorFlow's own threads: {default['queries_a_second']:,.0f}).\n"
     ]
     rows = []
-    for name, label in (("tandem", "Tandem"), ("cached", "Tandem, cached"), ("fastapi", "FastAPI stack")):
+    labels = {
+        "tandem": "Tandem",
+        "float32": "Tandem, float32",
+        "cached": "Tandem, cached",
+        "fastapi": "FastAPI stack",
+    }
+    for name, label in labels.items():
         for m in result.get(name, []):
             share = f"{m['queries_a_second'] / limit:.2f}"
             figures = (f"{m['queries_a_second']:,.0f}", f"{m['p50_ms']:,.0f}", f"{m['p99_ms']:,.0f}", share)

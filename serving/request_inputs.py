@@ -73,16 +73,16 @@ def read_inputs(
       RequestError: INVALID_ARGUMENT; names the input, what was received and what is expected.
     """
     takes = {**specs, **filters}
-    names = sorted(tensors)
-    unknown = next((name for name in names if name not in takes), None)
-    if unknown is not None:
+    given = set(tensors)
+    unknown = given - takes.keys()
+    if unknown:
         raise _invalid(
-            f"input {_show(unknown)} is unknown to signature {signature!r}, expected some of"
+            f"input {_show(min(unknown))} is unknown to signature {signature!r}, expected some of"
             f" {', '.join(takes)}"
         )
-    if not names:
+    if not given:
         raise _invalid(f"received no input, expected some of {', '.join(takes)} for signature {signature!r}")
-    arrays = {name: _read(name, tensors[name], takes[name], limits) for name in names}
+    arrays = {name: _read(name, tensors[name], takes[name], limits) for name in takes if name in given}
     rows = _common_size(arrays, axis=0, word="batch size")
     columns = _common_size({n: a for n, a in arrays.items() if n in specs}, axis=1, word="length") or 0
     for name, spec in specs.items():

@@ -51,22 +51,23 @@ def flip_a_byte(path: Path) -> None:
     path.write_bytes(data)
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_only_a_version_beside_one_that_answers_gives_way(
-    monkeypatch: pytest.MonkeyPatch, shop: Shop, push_dir: Path
+    monkeypatch: pytest.MonkeyPatch, shop: Shop, push_dir: Path, precision: str
 ) -> None:
     load, paces = servers.load_and_warm_up, []
 
-    def loading(directory: Path, limits: Limits, pace: Pace) -> LoadedBundle:
-        paces.append(pace)
-        return load(directory, limits, pace)
+    def loading(directory: Path, limits: Limits, pace: Pace, bfloat16: bool) -> LoadedBundle:
+        paces.append((pace, bfloat16))
+        return load(directory, limits, pace, bfloat16)
 
     monkeypatch.setattr(servers, "load_and_warm_up", loading)
-    server = servers.start(push_dir, 0, poll_seconds=0.05)
+    server = servers.start(push_dir, 0, poll_seconds=0.05, precision=precision)
     wait_until_available(address_of(server))
     publish(shop.bundle_dir, push_dir, 2)
     wait_for(lambda: 2 in server._watcher.loaded)
     server.stop()
-    assert paces == [AT_ONCE, GIVING_WAY]
+    assert paces == [(AT_ONCE, precision == "bfloat16"), (GIVING_WAY, precision == "bfloat16")]
 
 
 def test_new_version_takes_over_without_a_failed_request(
