@@ -1,5 +1,6 @@
 """The encoder's products in bfloat16, where the processor multiplies it: half the bytes, twice the numbers an instruction."""
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,9 @@ _PRODUCTS = {"Einsum": "output", "MatMul": "product", "BatchMatMulV2": "output"}
 
 
 def multiplies_bfloat16(cpu_info: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether this processor has instructions for it; without them it is slower than float32."""
+    """Whether this processor has instructions for it, and TensorFlow uses them; without them it is slower than float32."""
+    if os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0":
+        return False
     try:
         lines = cpu_info.read_text().splitlines()
     except OSError:  # not Linux

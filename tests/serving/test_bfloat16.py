@@ -109,7 +109,10 @@ def test_every_kernel_of_an_encoders_layers_is_held_so_and_vectors_hardly_differ
     assert held.count(tf.bfloat16.as_datatype_enum) == len(kernels) == 6 * layers
 
 
-def test_processors_that_multiply_bfloat16_are_known_by_their_flags(tmp_path: Path) -> None:
+def test_processors_that_multiply_bfloat16_are_known_by_their_flags(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
     for flags, expected in (
         ("fpu avx512f avx512_bf16", True),
         ("fpu amx_bf16 amx_tile", True),
@@ -118,3 +121,7 @@ def test_processors_that_multiply_bfloat16_are_known_by_their_flags(tmp_path: Pa
         (tmp_path / "cpuinfo").write_text(f"model name\t: a processor with avx512_bf16\nflags\t\t: {flags}\n")
         assert multiplies_bfloat16(tmp_path / "cpuinfo") is expected
     assert not multiplies_bfloat16(tmp_path / "not there")
+    (tmp_path / "cpuinfo").write_text("flags\t\t: amx_bf16\n")
+    for setting, expected in (("1", True), ("0", False)):  # 0: TensorFlow without oneDNN
+        monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", setting)
+        assert multiplies_bfloat16(tmp_path / "cpuinfo") is expected
