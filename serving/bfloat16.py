@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +32,7 @@ def multiplies_bfloat16(cpu_info: Path = Path("/proc/cpuinfo")) -> bool:
     return any(not _INSTRUCTIONS.isdisjoint(line.split()) for line in lines if line.startswith("flags"))
 
 
-def encoder_to_bfloat16(graph: "GraphDef", pace: Pace = AT_ONCE) -> list[str]:
+def encoder_to_bfloat16(graph: "GraphDef", pace: Pace = AT_ONCE) -> None:
     """Has a SavedModel's graph hold the encoder's kernels in bfloat16, and multiply by them in it; changes it in place.
 
     Inputs and results of these products are rounded; all else is computed as before. What reads a kernel in another way
@@ -41,21 +41,17 @@ def encoder_to_bfloat16(graph: "GraphDef", pace: Pace = AT_ONCE) -> list[str]:
     Args:
       graph: whose functions multiply by variables within the name scope of the encoder.
       pace: how far this gives way to others.
-
-    Returns:
-      The kernels' names in the main graph.
     """
     from tensorflow.core.framework.types_pb2 import DT_BFLOAT16
 
-    functions = called_functions(graph)
-    kernels = {kernel for function in functions for _, kernel in _products(function)}
-    for function in functions:
+    functions = [(function, list(_products(function))) for function in called_functions(graph)]
+    kernels = {kernel for _, products in functions for _, kernel in products}
+    for function, products in functions:
         with pace.with_lock():
-            _change(function, kernels)
+            _change(function, {node.name: node.input[1] for node, _ in products}, kernels)
     for node in graph.node:  # makes variables, reads them for nobody, and calls functions
         if node.name in kernels or (node.op == "ReadVariableOp" and node.input[0] in kernels):
             node.attr["dtype"].type = DT_BFLOAT16
-    return sorted(kernels)
 
 
 def _products(function: CalledFunction) -> "Iterator[tuple[NodeDef, str]]":
@@ -68,8 +64,8 @@ def _products(function: CalledFunction) -> "Iterator[tuple[NodeDef, str]]":
                 yield node, function.variables[read.input[0]]
 
 
-def _change(function: CalledFunction, kernels: set[str]) -> None:
-    """Makes these variables bfloat16."""
+def _change(function: CalledFunction, products: Mapping[str, str], kernels: set[str]) -> None:
+    """Makes these variables bfloat16, and products, by name -> what they multiply by."""
     from tensorflow.core.framework.types_pb2 import DT_BFLOAT16, DT_FLOAT
 
     nodes = function.definition.node_def
@@ -86,10 +82,6 @@ def _change(function: CalledFunction, kernels: set[str]) -> None:
     taken = {name for name, variable in function.variables.items() if variable in kernels}
     if not taken:
         return
-    for argument in function.definition.signature.input_arg:
-        for described in argument.handle_data if argument.name in taken else ():
-            described.dtype = DT_BFLOAT16
-    products = {node.name: node.input[1] for node, _ in _products(function)}
     wide = {}  # an output that is bfloat16 now -> the same as float32
     own = list(nodes)
     for node in own:

@@ -1,5 +1,6 @@
 """The encoder's kernels in bfloat16: its products are rounded as NumPy says, and nothing else is."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from numpy.typing import NDArray
+from tensorflow.core.protobuf import saved_model_pb2
 
 from serving.bfloat16 import multiplies_bfloat16
 from serving.model_session import ModelSession
@@ -35,17 +37,26 @@ class Products(tf.Module):
             squared = tf.matmul(tf.matmul(x, self.square), self.square)
             return squared, tf.einsum("ab,bcd->acd", x, self.heads)
 
+    def once(self, x: tf.Tensor) -> tf.Tensor:
+        with tf.name_scope("encoder"):
+            return tf.matmul(x, self.square)
+
     @tf.function(input_signature=[tf.TensorSpec([None, 4], tf.float32, name="x")])
     def serve(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
         squared, heads = self.encode(x)
         with tf.name_scope("tower"):
             plain = tf.matmul(x, self.plain)
+        batched = self.once(x[tf.newaxis])[0]
+        with tf.control_dependencies([tf.no_op()]):
+            chosen = tf.cond(tf.shape(x)[0] > 2, lambda: self.once(x), lambda: x)
         looped = tf.map_fn(lambda rows: self.encode(rows)[0], tf.reshape(x, [-1, 2, 4]))
         return {
             "squared": squared,
             "heads": heads,
             "plain": plain,
             "looped": tf.reshape(looped, [-1, 4]),
+            "batched": batched,
+            "chosen": chosen,
             "added": x + self.square[0],
             "read": self.heads.read_value(),
         }
@@ -58,8 +69,28 @@ def products(tmp_path_factory: pytest.TempPathFactory) -> tuple[Products, Path]:
     return module, path
 
 
-def test_products_of_the_encoder_are_rounded_and_nothing_else_is(products: tuple[Products, Path]) -> None:
+def return_directly(path: Path, copy: Path) -> Path:
+    """The same SavedModel, whose functions return what they compute without an Identity between."""
+    shutil.copytree(path, copy)
+    stored = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
+    for function in stored.meta_graphs[0].graph_def.library.function:
+        nodes = {node.name: node for node in function.node_def}
+        for name, output in function.ret.items():
+            node = nodes.get(output.split(":")[0])
+            while node is not None and node.op == "Identity":
+                output = function.ret[name] = node.input[0]
+                node = nodes.get(output.split(":")[0])
+    (copy / "saved_model.pb").write_bytes(stored.SerializeToString())
+    return copy
+
+
+@pytest.mark.parametrize("is_direct", [False, True])
+def test_products_of_the_encoder_are_rounded_and_nothing_else_is(
+    products: tuple[Products, Path], tmp_path: Path, is_direct: bool
+) -> None:
     module, path = products
+    if is_direct:
+        path = return_directly(path, tmp_path / "direct")
     x = np.random.default_rng(6).normal(size=(6, 4)).astype(np.float32)
     heads, square, plain = (v.numpy() for v in (module.heads, module.square, module.plain))
     once = rounded(rounded(x) @ rounded(square))
@@ -68,6 +99,8 @@ def test_products_of_the_encoder_are_rounded_and_nothing_else_is(products: tuple
         "heads": rounded(np.einsum("ab,bcd->acd", rounded(x), rounded(heads))),
         "plain": x.astype(np.float64) @ plain.astype(np.float64),
         "looped": rounded(once @ rounded(square)),
+        "batched": once,
+        "chosen": once,
         "added": x + rounded(square)[0],
         "read": rounded(heads),
     }
@@ -75,7 +108,7 @@ def test_products_of_the_encoder_are_rounded_and_nothing_else_is(products: tuple
     whole = ModelSession(path).run("serve", {"x": x})
     assert found.keys() == expected.keys()
     for name, value in expected.items():
-        close = 0.03 if name == "looped" else 1e-5  # TensorFlow adds up in bfloat16 there
+        close = 0.03 if name in ("looped", "chosen") else 1e-5  # there TensorFlow adds up in bfloat16
         np.testing.assert_allclose(found[name], value, rtol=close, atol=1e-6, err_msg=name)
         same = np.allclose(whole[name], value, rtol=1e-5, atol=1e-6)
         assert same == (name == "plain"), f"{name} cannot tell bfloat16 from float32"

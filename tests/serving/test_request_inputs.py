@@ -43,11 +43,12 @@ def test_strings_as_bytes_of_a_tensor_are_refused() -> None:
         read_inputs({"query": tensor([], [2], b"red mug")}, SPECS, "serving_default", Limits())
 
 
-def test_absent_inputs_cannot_be_written_to() -> None:
-    first, second = (
-        read_inputs({"query": tensor([b"lamp"], [1])}, SPECS, "serving_default", Limits()) for _ in range(2)
-    )
-    assert first["history"].shape == (1, 0) and first["history"] is second["history"]
+def test_absent_inputs_are_kept_where_they_are_small_and_cannot_be_written_to() -> None:
+    for rows, is_kept in ((1, True), (64, True), (65, False)):
+        given = {"history": tensor([b"i"], [rows, 1])}
+        first, second = (read_inputs(given, SPECS, "serving_default", Limits())["query"] for _ in range(2))
+        assert first.tolist() == second.tolist() == [b""] * rows
+        assert (first is second) == is_kept
     wide = read_inputs({"history": tensor([b"i"], [2, 2])}, SPECS, "serving_default", Limits())
     with pytest.raises(ValueError, match="read-only"):
         wide["query"][0] = b"x"
