@@ -61,13 +61,13 @@ def wait_for(process, text):
 
 def held_run(process):
     """The next run, stopped so that it does not end before it is resumed."""
-    while True:
-        wait_for(process, "retrain starts")
-        while not (children := psutil.Process(process.pid).children()):
-            time.sleep(0.01)
-        children[0].suspend()
-        if children[0].status() == psutil.STATUS_STOPPED:
-            return children[0]
+    wait_for(process, "retrain starts")
+    schedule = psutil.Process(process.pid)
+    # Until it runs its own program, the schedule waits for it with the interpreter lock in its hands.
+    while not (run := [c for c in schedule.children() if c.cmdline() not in ([], schedule.cmdline())]):
+        time.sleep(0.01)
+    run[0].suspend()
+    return run[0]
 
 
 def test_it_goes_on_after_a_failure_skips_while_another_runs_and_ends_when_told(schedule, learnt, tmp_path):
