@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from serving.background import AT_ONCE, Pace
 from serving.graph_functions import CalledFunction, called_functions
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ def multiplies_bfloat16(cpu_info: Path = Path("/proc/cpuinfo")) -> bool:
     return any(not _INSTRUCTIONS.isdisjoint(line.split()) for line in lines if line.startswith("flags"))
 
 
-def encoder_to_bfloat16(graph: "GraphDef", pace: Pace = AT_ONCE) -> None:
+def encoder_to_bfloat16(graph: "GraphDef") -> None:
     """Has a SavedModel's graph hold the encoder's kernels in bfloat16, and multiply by them in it; changes it in place.
 
     Inputs and results of these products are rounded; all else is computed as before. What reads a kernel in another way
@@ -40,15 +39,13 @@ def encoder_to_bfloat16(graph: "GraphDef", pace: Pace = AT_ONCE) -> None:
 
     Args:
       graph: whose functions multiply by variables within the name scope of the encoder.
-      pace: how far this gives way to others.
     """
     from tensorflow.core.framework.types_pb2 import DT_BFLOAT16
 
     functions = [(function, list(_products(function))) for function in called_functions(graph)]
     kernels = {kernel for _, products in functions for _, kernel in products}
     for function, products in functions:
-        with pace.with_lock():
-            _change(function, {node.name: node.input[1] for node, _ in products}, kernels)
+        _change(function, {node.name: node.input[1] for node, _ in products}, kernels)
     for node in graph.node:  # makes variables, reads them for nobody, and calls functions
         if node.name in kernels or (node.op == "ReadVariableOp" and node.input[0] in kernels):
             node.attr["dtype"].type = DT_BFLOAT16

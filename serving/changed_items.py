@@ -127,12 +127,18 @@ class ChangedItems:
         best.rows[np.isneginf(best.scores)] = -1
         return best
 
+    def fetched(self, k: int) -> int:
+        """How many of the version's own items a search for k items looks for at first, at least 1."""
+        k = min(k, self._own - self.hidden)
+        return max(1, k + min(k, self.hidden))
+
     def search(
         self,
         own: Search,
         queries: NDArray[np.float32],
         k: int,
         beside: NDArray[np.float32] | None = None,
+        first: Neighbours | None = None,
     ) -> Neighbours:
         """The best k of all items that count, or all of them where they are fewer.
 
@@ -141,8 +147,9 @@ class ChangedItems:
           queries: float32 [B, D].
           k: at least 1.
           beside: what queries are compared with instead of the vectors of the items beside them, float32 [M, D].
+          first: the best `fetched(k)` of the version's own, where they are known.
         """
-        found = self._visible(own, queries, min(k, self._own - self.hidden))
+        found = self._visible(own, queries, min(k, self._own - self.hidden), first)
         vectors = self._vectors if beside is None else beside
         return self._best(found, queries @ vectors.T, k)
 
@@ -166,25 +173,28 @@ class ChangedItems:
         """The vectors of all rows; `own` are those of the version's own items."""
         return Vectors(own, self._vectors)
 
-    def _visible(self, own: Search, queries: NDArray[np.float32], k: int) -> Neighbours:
+    def _visible(
+        self, own: Search, queries: NDArray[np.float32], k: int, first: Neighbours | None
+    ) -> Neighbours:
         """The best k that are not hidden: more are fetched until there are so many."""
         rows = np.zeros((len(queries), k), np.int64)
         scores = np.zeros((len(queries), k), np.float32)
         if not k:
             return Neighbours(rows, scores)
-        left, fetched = np.arange(len(queries)), k + min(k, self.hidden)
+        left, fetched = np.arange(len(queries)), self.fetched(k)
+        found = first or own(queries, fetched)
         while True:
-            found = own(queries[left], fetched)
             out = self._is_hidden[found.rows] | np.isnan(found.scores)
-            first = np.argsort(out, axis=1, kind="stable")[:, :k]  # those that count, best first
-            rows[left] = np.take_along_axis(found.rows, first, axis=1)
-            scores[left] = np.take_along_axis(found.scores, first, axis=1)
+            best = np.argsort(out, axis=1, kind="stable")[:, :k]  # those that count, best first
+            rows[left] = np.take_along_axis(found.rows, best, axis=1)
+            scores[left] = np.take_along_axis(found.scores, best, axis=1)
             left = left[out.shape[1] - out.sum(axis=1) < k]
             if not len(left):
                 return Neighbours(rows, scores)
             if fetched == self._own:
                 raise ValueError("the index finds fewer items than it holds: push the bundle again")
             fetched = min(self._own, 2 * fetched)
+            found = own(queries[left], fetched)
 
 
 class Vectors:

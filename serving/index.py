@@ -15,6 +15,9 @@ from serving.scann_module import Searcher
 
 SCANN_DIR = "assets.extra/scann"
 
+# Vectors are read in pieces: the kernel may let nobody else run on a core while it copies one into new memory.
+_READ_BYTES = 1 << 20
+
 # Held-out queries that the settings are chosen on, at most.
 TUNING_QUERIES = 500
 
@@ -158,31 +161,22 @@ def load_index(directory: str | os.PathLike[str], *, k: int) -> Index:
     Raises:
       BundleError: there is no index, or it cannot be read.
     """
-    path = Path(directory).absolute()
-    size, dimension = check_files(path)
-    searcher = load_searcher(path)
-    return Index(searcher, size, dimension, k, read_tuning(path, searcher.config))
-
-
-def load_searcher(path: Path) -> Searcher:
-    """Loads ScaNN's part of an index whose files are there.
-
-    Raises:
-      BundleError: it cannot be read.
-    """
     from google.protobuf import text_encoding
 
+    path = Path(directory).absolute()
+    size, dimension = _check_files(path)
     here = text_encoding.CEscape(str(path), as_utf8=False)
     assets = _ASSET_PATH.sub(
         lambda match: f'asset_path: "{here}/{os.path.basename(match[1])}"',
         (path / _ASSETS).read_text(encoding="utf-8"),
     )
     try:
-        return Searcher(str(path), assets)
+        searcher = Searcher(str(path), assets)
     except RuntimeError as error:
         raise BundleError(
             f"{path} is not an index ({error}), expected one: push the bundle again."
         ) from error
+    return Index(searcher, size, dimension, k, _read_tuning(path, searcher.config))
 
 
 def read_vectors(directory: str | os.PathLike[str]) -> NDArray[np.float32]:
@@ -192,7 +186,7 @@ def read_vectors(directory: str | os.PathLike[str]) -> NDArray[np.float32]:
       BundleError: there is no index, or it cannot be read.
     """
     path = Path(directory).absolute()
-    check_files(path)
+    _check_files(path)
     stored = np.load(path / _VECTORS, mmap_mode="r")
     if stored.dtype != np.float32 or not stored.flags.c_contiguous:
         raise BundleError(
@@ -202,14 +196,14 @@ def read_vectors(directory: str | os.PathLike[str]) -> NDArray[np.float32]:
     with open(path / _VECTORS, "rb", buffering=0) as file:
         file.seek(stored.offset)
         rest = memoryview(vectors.view(np.uint8).reshape(-1).data)
-        while rest and (count := file.readinto(rest)):
+        while rest and (count := file.readinto(rest[:_READ_BYTES])):
             rest = rest[count:]
     if rest:
         raise BundleError(f"{path / _VECTORS} ends too soon, expected {len(vectors)} vectors: push again.")
     return vectors
 
 
-def read_tuning(path: Path, config: str) -> Tuning | None:
+def _read_tuning(path: Path, config: str) -> Tuning | None:
     """What was tuned; of an index from before that, what it was built with; none where all is compared.
 
     Args:
@@ -231,7 +225,7 @@ def read_tuning(path: Path, config: str) -> Tuning | None:
         ) from error
 
 
-def check_files(path: Path) -> tuple[int, int]:
+def _check_files(path: Path) -> tuple[int, int]:
     """Finds every file that the index needs: ScaNN itself may end the process over a missing one.
 
     Returns:

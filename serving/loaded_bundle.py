@@ -11,25 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.background import AT_ONCE, Pace
-from serving.bundle import verify_bundle
 from serving.changed_items import ChangedItems, SideItem, exact_search
+from serving.engine import EMBED_QUERY, Arrays, Engine, LoadEngine, load_here
 from serving.filtered_changes import FilteredChanges
 from serving.filters import Filters
 from serving.history_bonus import merge_bonus
-from serving.index import SCANN_DIR, Index, read_vectors
-from serving.index_process import load_indexes
+from serving.index import SCANN_DIR, read_vectors
 from serving.item_attributes import read_attributes
-from serving.manifest import BundleError, Manifest
-from serving.model_session import ModelSession
-from serving.related import RELATED, RELATED_DIR, RelatedItems
+from serving.manifest import BundleError
+from serving.related import RELATED, RelatedItems
 from serving.write_bundle import ITEMS
 from transform.features import HISTORY_ITEM_IDS, ITEM_ID
 
 if TYPE_CHECKING:
     import tensorflow as tf
     from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
-
-Arrays = Mapping[str, NDArray[Any]]
 
 DEFAULT = "serving_default"
 EXACT = "exact"
@@ -52,7 +48,7 @@ class LoadedBundle:
 
     Attributes:
       changes: what the catalogue differs by from the version's own; replaced, not changed.
-      model: its SavedModel, whose signatures know nothing of index, filters and changes.
+      engine: its model and indexes, which know nothing of filters and changes.
       manifest: what it is.
       own_row: an item's row in the version's own catalogue; none where it is not there.
       filters: what `serving_default` and `exact` may be filtered by, beside their `specs`.
@@ -63,24 +59,19 @@ class LoadedBundle:
     def __init__(
         self,
         directory: str | os.PathLike[str],
-        manifest: Manifest,
-        model: ModelSession,
-        index: Index,
-        related_index: Index,
+        engine: Engine,
         pace: Pace = AT_ONCE,
     ) -> None:
-        """Reads the items beside the model and the indexes, at a pace.
+        """Reads the items beside the engine, at a pace.
 
         Raises:
           BundleError: the parts do not fit together.
         """
         import tensorflow as tf
 
-        self.manifest = manifest
-        self.model = model
-        self._index = index
-        self._related_index = related_index
-        self._item_ids = pace.without_lock(lambda: model.variable("item_ids"))
+        self.manifest = engine.manifest
+        self.engine = engine
+        self._item_ids = engine.variable("item_ids")
         self._item_vectors = pace.without_lock(lambda: read_vectors(Path(directory, SCANN_DIR)))
         self._sorted_ids: list[bytes] = self._item_ids.tolist()
         self.own_row = functools.partial(_row_of, self._sorted_ids)  # a method's object would be a cycle
@@ -89,17 +80,17 @@ class LoadedBundle:
         self._check(directory)
         self.changes = ChangedItems(len(self._item_ids), self._item_vectors.shape[1])
         self._related = RelatedItems(
-            related_index, self._item_ids, self._item_vectors, self.own_row, self.manifest.k
+            engine.related_index, self._item_ids, self._item_vectors, self.own_row, self.manifest.k
         )
-        self.specs = dict(model.specs)
+        self.specs = dict(engine.specs)
         self.specs[EXACT] = self.specs[DEFAULT]
         self.specs[ITEMS_SIGNATURE] = {"item_ids": tf.TensorSpec([None], tf.string)}
         self.filters = Filters(self._attributes, len(self._item_ids), self.own_row, self.specs[DEFAULT])
         self._filtered = FilteredChanges(
-            self.filters, self._attributes, self.specs[DEFAULT], index, self._item_vectors
+            self.filters, self._attributes, self.specs[DEFAULT], engine.index, self._item_vectors
         )
         self.signature_defs: dict[str, SignatureDef] = _signature_defs(
-            model.signature_defs, self.filters.specs
+            engine.signature_defs, self.filters.specs
         )
 
     def run(self, signature: str, inputs: Arrays) -> dict[str, NDArray[Any]]:
@@ -124,12 +115,12 @@ class LoadedBundle:
             return self._related.of(inputs[ITEM_ID], changes)
         if signature in FILTERED:
             return self._retrieve(signature, self.filters.in_use(inputs), inputs, changes)
-        return self.model.run(signature, inputs)
+        return self.engine.run(signature, inputs)
 
     def compute_first(self, signature: str, inputs: Arrays) -> None:
         """Has the model compute once what `run` needs of it: the first time takes long, but not the interpreter lock."""
         if signature not in (ITEMS_SIGNATURE, RELATED):  # they compute nothing
-            self.model.run("embed_query" if signature in FILTERED else signature, inputs)
+            self.engine.run_first(EMBED_QUERY if signature in FILTERED else signature, inputs)
 
     def own_item(self, row: int) -> SideItem:
         """An item of the version's own catalogue, hidden or not."""
@@ -157,7 +148,11 @@ class LoadedBundle:
         self, signature: str, filtered: list[str], inputs: Arrays, changes: ChangedItems
     ) -> dict[str, NDArray[Any]]:
         """Searches, and lets the request's own history compete with the bonus that the towers give it."""
-        embedded = self.model.run("embed_query", inputs)
+        k = self.manifest.k
+        if filtered or signature == EXACT:
+            embedded, first = self.engine.run(EMBED_QUERY, inputs), None
+        else:
+            embedded, first = self.engine.retrieve(inputs, changes.fetched(k))
         queries, bonus = embedded["embedding"], embedded["history_bonus"]
         rows = np.full(bonus.shape, -1, np.int64)
         for request, entry in np.argwhere(bonus > 0):
@@ -165,10 +160,11 @@ class LoadedBundle:
             rows[request, entry] = -1 if row is None else row
         if filtered:
             found = self._filtered.search(changes, inputs, queries, rows, signature == EXACT)
-        else:
-            own = exact_search(self._item_vectors) if signature == EXACT else self._index.search
-            k = self.manifest.k
+        elif first is None:
+            own = exact_search(self._item_vectors)
             found = changes.search(own, queries, k) if changes else own(queries, k)
+        else:
+            found = changes.search(self.engine.index.search, queries, k, first=first) if changes else first
         found = merge_bonus(found, rows, bonus, queries, changes.vectors(self._item_vectors))
         item_ids, scores, missing = changes.ids(found.rows, self._item_ids), found.scores, found.rows < 0
         if missing.any():
@@ -196,8 +192,8 @@ class LoadedBundle:
         expected = self.manifest.item_count
         sizes = {
             "the model": len(self._item_ids),
-            "the index": self._index.size,
-            "the index of related items": self._related_index.size,
+            "the index": self.engine.index.size,
+            "the index of related items": self.engine.related_index.size,
             "the items file": len(self._titles),
         }
         if self._attributes:
@@ -207,34 +203,28 @@ class LoadedBundle:
                 raise BundleError(
                     f"{directory}: {what} holds {size} items, expected the manifest's {expected}: push again."
                 )
-        if self._item_vectors.shape[1] != self.manifest.dimension or self._index.k != self.manifest.k:
+        if self._item_vectors.shape[1] != self.manifest.dimension or self.engine.index.k != self.manifest.k:
             raise BundleError(
-                f"{directory}: vectors of {self._item_vectors.shape[1]} and k {self._index.k},"
+                f"{directory}: vectors of {self._item_vectors.shape[1]} and k {self.engine.index.k},"
                 " expected the"
                 f" manifest's {self.manifest.dimension} and {self.manifest.k}: push again."
             )
 
 
 def load_bundle(
-    directory: str | os.PathLike[str], pace: Pace = AT_ONCE, bfloat16: bool = False
+    directory: str | os.PathLike[str], pace: Pace = AT_ONCE, load_engine: LoadEngine = load_here
 ) -> LoadedBundle:
     """Verifies every file of a bundle and loads it.
 
     Args:
       directory: the bundle.
       pace: how far this gives way to those who are being answered.
-      bfloat16: whether the encoder multiplies in bfloat16.
+      load_engine: verifies the files, and loads what computes.
 
     Raises:
       BundleError: the bundle is damaged, or its parts do not fit together.
     """
-    manifest = pace.without_lock(lambda: verify_bundle(directory))
-    paths, ks = [Path(directory, SCANN_DIR)], [manifest.k]
-    if (related := Path(directory, RELATED_DIR)).is_dir():
-        paths, ks = [*paths, related], [*ks, manifest.k + 1]
-    indexes = load_indexes(paths, ks, pace.nice)
-    model = ModelSession(directory, pace, bfloat16)
-    return LoadedBundle(directory, manifest, model, indexes[0], indexes[-1], pace)
+    return LoadedBundle(directory, load_engine(Path(directory), pace), pace)
 
 
 def _row_of(sorted_ids: list[bytes], item_id: bytes) -> int | None:

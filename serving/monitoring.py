@@ -11,8 +11,8 @@ from prometheus_client.exposition import choose_encoder
 
 from serving.answer_cache import AnswerCache
 from serving.batching import Batcher
+from serving.child_process import RESTARTED
 from serving.http_server import Handler
-from serving.index_process import RESTARTED
 from serving.observed import Observed
 from serving.request_gate import RequestGate
 

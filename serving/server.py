@@ -12,12 +12,13 @@ from typing import Any
 
 from serving.access import Access, read_tokens
 from serving.answer_cache import AnswerCache
-from serving.background import AT_ONCE, GIVING_WAY
+from serving.background import AT_ONCE, GIVING_WAY, Pace
 from serving.batching import Batcher
 from serving.batching_file import read_batching_parameters
 from serving.bfloat16 import multiplies_bfloat16
 from serving.catalogue_log import CatalogueLog
 from serving.catalogue_metrics import CatalogueMetrics
+from serving.engine_process import EngineProcess
 from serving.grpc_access import GrpcAccess
 from serving.grpc_server import GrpcServer
 from serving.http_server import HttpServer
@@ -161,10 +162,13 @@ class RetrievalServer:
         before = sys.getswitchinterval()
         sys.setswitchinterval(_LOADING_SWITCH_SECONDS)
         try:
-            bundle = load_and_warm_up(directory, self._limits, pace, self._bfloat16)
+            bundle = load_and_warm_up(directory, self._limits, pace, self._load_engine)
             return self._catalogue.attach(bundle)
         finally:
             sys.setswitchinterval(before)
+
+    def _load_engine(self, directory: Path, pace: Pace) -> EngineProcess:
+        return EngineProcess(directory, pace, self._bfloat16)
 
 
 def start(push_dir: str | os.PathLike[str], port: int, **settings: Any) -> RetrievalServer:
@@ -190,6 +194,8 @@ def serve(options: ServerOptions) -> None:
       TandemError: a file cannot be used, a port is in use, or the push directory is a file.
     """
     _log_to_stderr()
+    # Versions compute in processes of their own: the first must not take all of an accelerator's memory.
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     _compute_one_core_a_request()
     sys.setswitchinterval(_SWITCH_SECONDS)
     stopping = threading.Event()

@@ -123,7 +123,7 @@ def _recall(bundle: "LoadedBundle", queries: "Arrays") -> float:
     for start in range(0, len(next(iter(queries.values()))), _BATCH):
         batch = {name: value[start : start + _BATCH] for name, value in queries.items()}
         found = bundle.run("serving_default", batch)["scores"]
-        exact = bundle.model.run("serving_default", batch)["scores"]  # as TensorFlow Serving answers
+        exact = bundle.engine.run("serving_default", batch)["scores"]  # as TensorFlow Serving answers
         slack = 1e-5 * np.abs(exact).max(axis=1, keepdims=True)  # float32 sums differ in their last bits
         shares.append((found >= exact[:, -1:] - slack).mean(axis=1))
     return float(np.concatenate(shares).mean())

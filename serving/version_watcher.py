@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from serving.bundle import versions
 from serving.loaded_bundle import LoadedBundle
-from serving.memory import give_back_memory
+from serving.memory import return_freed_memory
 from serving.repeated import Repeated
 from serving.version_choice import NEWEST, VersionChoice
 from transform.errors import TandemError
@@ -122,7 +122,7 @@ class VersionWatcher:
         with self._polling:
             if self._replaced:  # one look ago, so that requests in flight are over, and this thread ends them
                 self._replaced.clear()
-                give_back_memory()  # a graph is full of cycles
+                return_freed_memory()
             try:
                 there = versions(self.push_dir)
             except TandemError as error:  # what cannot be read now may be there again at the next look

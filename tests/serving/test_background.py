@@ -4,19 +4,20 @@ import os
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from serving.background import AT_ONCE, COMPUTING_NICE, GIVING_WAY, Pace
+from serving.background import AT_ONCE, COMPUTING_NICE, GIVING_WAY, Pace, aside
 from serving.batching import Batcher, BatchingParameters
 
 
 def test_after_what_held_the_lock_it_rests_so_many_times_as_long() -> None:
     begin = time.perf_counter()
-    with Pace(rest=3, nice=0).with_lock():
+    with Pace(rest=3, nice=0, aside=False).with_lock():
         time.sleep(0.05)
         worked = time.perf_counter() - begin
     assert time.perf_counter() - begin >= 4 * worked - 0.005
@@ -30,6 +31,18 @@ def test_only_the_thread_that_works_gives_way() -> None:
     assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before
     at_once = AT_ONCE.without_lock(lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
     assert at_once == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have no priority of their own")
+def test_what_stands_aside_and_the_threads_it_starts_get_what_nobody_wants() -> None:
+    def inside() -> list[int]:
+        with ThreadPoolExecutor(1) as started:
+            return [os.sched_getscheduler(0), started.submit(os.sched_getscheduler, 0).result()]
+
+    assert aside(inside) == [os.SCHED_IDLE, os.SCHED_IDLE]
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
+    with pytest.raises(ZeroDivisionError):
+        aside(lambda: 1 // 0)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads have no priority of their own")

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.changed_items import ChangedItems, SideItem, exact_search
+from serving.index import Neighbours
 from serving.index_build import build_index
 from serving.settings import IndexSettings
 
@@ -39,6 +40,16 @@ def test_search_finds_the_best_of_all_items_that_count(data, seed, requests, own
         found.scores, np.take_along_axis(scores, found.rows, axis=1), rtol=1e-4, atol=1e-5
     )
     assert all(len(set(row)) == count for row in found.rows.tolist())
+
+    asked = []
+
+    def search(queries: np.ndarray, most: int) -> Neighbours:
+        asked.append(most)
+        return exact_search(own)(queries, most)
+
+    known = changes.search(search, queries, k, first=exact_search(own)(queries, changes.fetched(k)))
+    np.testing.assert_array_equal(known.rows, found.rows)
+    assert changes.fetched(k) not in asked
 
 
 def test_partitioned_index_still_gives_k_items_when_its_best_are_hidden() -> None:

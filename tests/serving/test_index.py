@@ -1,11 +1,13 @@
 """ScaNN finds what a matrix product finds, wherever its directory has moved."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from serving.index import load_index
+from serving import index
+from serving.index import load_index, read_vectors
 from serving.index_build import build_index
 from serving.index_tuning import Tuning
 from serving.manifest import BundleError
@@ -130,3 +132,12 @@ def test_wider_search_looks_at_as_many_times_more(vectors: np.ndarray) -> None:
     rows, _ = best(vectors, vectors[:50], 200)
     found = index.search(vectors[:50], 200)
     assert np.mean([len(set(f) & set(r)) / 200 for f, r in zip(found.rows, rows, strict=True)]) >= 0.95
+
+
+@pytest.mark.parametrize("size", [1, 1000, 1 << 20])
+def test_vectors_are_read_back_whole_whatever_the_pieces(
+    vectors: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(index, "_READ_BYTES", size)
+    build_index(vectors[:20], EXACT).save(tmp_path)
+    np.testing.assert_array_equal(read_vectors(tmp_path), vectors[:20])

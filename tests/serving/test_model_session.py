@@ -12,7 +12,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from serving.inputs import no_value
 from serving.manifest import BundleError
-from serving.model_session import _NODES, ModelSession, _from_before, _parts
+from serving.model_session import ModelSession
 from serving.warmup import read_warmup_requests
 from tests.serving.conftest import Shop, load_model
 
@@ -84,22 +84,3 @@ def test_what_cannot_be_loaded_is_said(shop: Shop, tmp_path: Path) -> None:
     (bundle / "saved_model.pb").unlink()
     with pytest.raises(BundleError, match="cannot be loaded.*push it again"):
         ModelSession(bundle)
-
-
-def test_parts_of_a_graph_are_small_and_make_the_whole() -> None:
-    with tf.Graph().as_default() as graph:
-        first = last = tf.constant(1.0, name="first")
-        ready = tf.no_op("ready")  # without an output that a later part could take
-        for _ in range(3 * _NODES):
-            last = last + first
-        with tf.control_dependencies([ready]):
-            tf.identity(first)
-        tf.unstack(tf.stack([last, first]), name="several")
-        tf.identity(graph.get_tensor_by_name("several:1"), name="second_output")
-    whole = graph.as_graph_def()
-    parts = list(_parts(whole))
-    assert max(len(part.node) for part in parts) <= _NODES
-    with tf.Graph().as_default() as made:
-        for part in parts:
-            tf.graph_util.import_graph_def(part, _from_before(part, made), name="")
-    assert sorted(map(str, made.as_graph_def().node)) == sorted(map(str, whole.node))

@@ -1,4 +1,4 @@
-"""A version gets ready beside one that answers: what takes long gives way, what holds the lock does not."""
+"""A version gets ready beside one that answers: what is read gives way, what holds the lock does not."""
 
 import gc
 import os
@@ -12,13 +12,12 @@ import numpy as np
 import pytest
 
 from serving import loaded_bundle
-from serving.background import AT_ONCE, GIVING_WAY
-from serving.index import SCANN_DIR, Index
+from serving.background import GIVING_WAY, Pace
+from serving.engine import LocalEngine, load_here
 from serving.inputs import no_value
 from serving.loaded_bundle import LoadedBundle, load_bundle
 from serving.model_session import ModelSession
 from serving.ready_bundle import load_and_warm_up
-from serving.related import RELATED_DIR
 from serving.request_inputs import Limits
 from serving.warmup import read_warmup_requests
 from tests.serving.conftest import Shop
@@ -29,7 +28,7 @@ def niceness() -> int:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads have no priority of their own")
-def test_reading_and_the_models_first_answers_give_way_and_what_holds_the_lock_does_not(
+def test_reading_gives_way_and_what_holds_the_lock_does_not(
     monkeypatch: pytest.MonkeyPatch, shop: Shop
 ) -> None:
     calls: list[tuple[str, int]] = []
@@ -43,8 +42,8 @@ def test_reading_and_the_models_first_answers_give_way_and_what_holds_the_lock_d
 
         monkeypatch.setattr(kind, method, call)
 
-    recorded(ModelSession, "run", "model")
-    recorded(Index, "search", "index")
+    recorded(LocalEngine, "run_first", "model")
+    recorded(LocalEngine, "retrieve", "answer")
     reads = ("read_vectors", "_read_items", "read_attributes")
     for name in reads:
         read = getattr(loaded_bundle, name)
@@ -52,28 +51,19 @@ def test_reading_and_the_models_first_answers_give_way_and_what_holds_the_lock_d
             loaded_bundle, name, lambda path, n=name, r=read: calls.append((n, niceness())) or r(path)
         )
     before = niceness()
-    load_and_warm_up(Path(shop.bundle_dir), Limits(), GIVING_WAY)
+    paces: list[Pace] = []
+
+    def load_engine(directory: Path, pace: Pace) -> LocalEngine:
+        paces.append(pace)
+        return load_here(directory, pace)
+
+    load_and_warm_up(Path(shop.bundle_dir), Limits(), GIVING_WAY, load_engine)
     nice = min(before + GIVING_WAY.nice, 19)
-    warm_up = [("model", nice), ("model", before), ("index", before)]
     requests = len(list(read_warmup_requests(shop.bundle_dir)))
-    expected = (
-        [(name, nice) for name in reads] + warm_up * requests + [("model", nice)]
-    )  # that embeds an item
-    assert requests and calls == expected
-
-
-def test_indexes_are_read_in_a_process_that_gives_way(monkeypatch: pytest.MonkeyPatch, shop: Shop) -> None:
-    asked: list[tuple[list[Path], int]] = []
-    load = loaded_bundle.load_indexes
-    monkeypatch.setattr(
-        loaded_bundle,
-        "load_indexes",
-        lambda paths, ks, nice: asked.append((paths, nice)) or load(paths, ks, nice),
-    )
-    for pace in (GIVING_WAY, AT_ONCE):
-        load_bundle(shop.bundle_dir, pace)
-    names = [SCANN_DIR, RELATED_DIR]
-    assert asked == [([Path(shop.bundle_dir, name) for name in names], p.nice) for p in (GIVING_WAY, AT_ONCE)]
+    warm_up = [("model", before), ("answer", before)] * requests
+    embedded = ("model", before)  # an item
+    assert requests and calls == [(name, nice) for name in reads] + warm_up + [embedded]
+    assert paces == [GIVING_WAY]
 
 
 def test_a_version_that_nobody_asks_any_more_goes_without_a_search_for_cycles(shop: Shop) -> None:
@@ -92,12 +82,12 @@ def test_a_version_that_nobody_asks_any_more_goes_without_a_search_for_cycles(sh
 def test_what_is_computed_first_is_what_an_answer_needs(
     monkeypatch: pytest.MonkeyPatch, shop: Shop, signature: str
 ) -> None:
-    bundle = load_bundle(shop.bundle_dir)
     ran: list[str] = []
     run = ModelSession.run
     monkeypatch.setattr(
         ModelSession, "run", lambda self, name, inputs: ran.append(name) or run(self, name, inputs)
     )
+    bundle = load_bundle(shop.bundle_dir)
     inputs: dict[str, Any] = {}
     for name, spec in bundle.specs[signature].items():
         value = no_value(spec.dtype)

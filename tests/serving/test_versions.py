@@ -18,10 +18,10 @@ from serving import server as servers
 from serving.background import AT_ONCE, GIVING_WAY, Pace
 from serving.bundle import BundleError, publish, verify_bundle
 from serving.client import RetrievalClient, SearchResult, wait_until_available
+from serving.engine_process import EngineProcess
 from serving.index import SCANN_DIR
 from serving.index_build import build_index
-from serving.loaded_bundle import LoadedBundle, load_bundle
-from serving.request_inputs import Limits
+from serving.loaded_bundle import load_bundle
 from serving.settings import IndexSettings
 from serving.version_watcher import State, VersionWatcher
 from tests.serving.conftest import Shop, wait_for
@@ -55,13 +55,13 @@ def flip_a_byte(path: Path) -> None:
 def test_only_a_version_beside_one_that_answers_gives_way(
     monkeypatch: pytest.MonkeyPatch, shop: Shop, push_dir: Path, precision: str
 ) -> None:
-    load, paces = servers.load_and_warm_up, []
+    paces: list[tuple[Pace, bool]] = []
 
-    def loading(directory: Path, limits: Limits, pace: Pace, bfloat16: bool) -> LoadedBundle:
+    def loading(directory: Path, pace: Pace, bfloat16: bool) -> EngineProcess:
         paces.append((pace, bfloat16))
-        return load(directory, limits, pace, bfloat16)
+        return EngineProcess(directory, pace, bfloat16)
 
-    monkeypatch.setattr(servers, "load_and_warm_up", loading)
+    monkeypatch.setattr(servers, "EngineProcess", loading)
     server = servers.start(push_dir, 0, poll_seconds=0.05, precision=precision)
     wait_until_available(address_of(server))
     publish(shop.bundle_dir, push_dir, 2)
