@@ -122,7 +122,7 @@ def test_bundle_of_one_item_has_no_related_ones(shop: Shop, tmp_path: Path) -> N
     bundle = load_bundle(tmp_path / "bundle")
     asked = {"item_id": np.array([one.item_ids[0].encode()], object)}
     assert bundle.run("related", asked)["item_ids"].shape == (1, 0)
-    assert bundle.model.run("related", asked)["scores"].shape == (1, 0)
+    assert bundle.engine.run("related", asked)["scores"].shape == (1, 0)
 
 
 def test_bundle_without_an_index_of_its_own_for_them_uses_the_main_one(shop: Shop, tmp_path: Path) -> None:
