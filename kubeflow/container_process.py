@@ -1,9 +1,8 @@
 """A container's command as a process of this machine."""
 
-import ctypes
 import json
 import os
-import signal
+import shutil
 import subprocess
 import sys
 import zlib
@@ -13,7 +12,13 @@ from typing import Any, NamedTuple
 from kubeflow.placeholders import fill
 from transform.errors import TandemError
 
+# A step does not go on, and perhaps push, when the run that started it is killed. A program of its own says so to the
+# kernel, since a function of this one would be called after a fork, which gRPC's threads may not survive.
+_END_WITH_PARENT = """import ctypes, os, signal, sys
 _PR_SET_PDEATHSIG = 1  # of linux/prctl.h
+ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+os.execv(sys.argv[1], sys.argv[2:])
+"""
 _CHECKOUT = str(Path(__file__).parents[1])
 
 
@@ -54,26 +59,20 @@ def run_container(container: dict[str, Any], executor_input: dict[str, Any], dir
     environment["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [_CHECKOUT, os.environ.get("PYTHONPATH")]))
     environment |= {variable["name"]: variable["value"] for variable in container.get("env", ())}
+    command = shutil.which(words[0], path=environment["PATH"]) if words else None
+    if command is None:
+        raise TandemError(
+            f"command {words[:1]} cannot be started (there is no such program); expected a command of this machine."
+        )
     with open(os.path.join(directory, "log.txt"), "wb") as log:
-        try:
-            return subprocess.run(
-                words,
-                cwd=directory,
-                env=environment,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                check=False,
-                preexec_fn=_end_with_parent,
-            ).returncode
-        except OSError as error:
-            raise TandemError(
-                f"command {words[:1]} cannot be started ({error.strerror}); expected a command of this machine."
-            ) from error
-
-
-def _end_with_parent() -> None:
-    """A step does not go on, and perhaps push, when the run that started it is killed."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        return subprocess.run(
+            [sys.executable, "-S", "-c", _END_WITH_PARENT, command, *words],
+            cwd=directory,
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            check=False,
+        ).returncode
 
 
 def read_outputs(executor_input: dict[str, Any]) -> Outputs:
