@@ -60,7 +60,7 @@ class ChildProcess:
         self._words = list(words)
         self._channels = channels
         self._starting = threading.Lock()
-        self._failed: tuple[float, BundleError] | None = None
+        self._failed: tuple[float, str] | None = None
         self.said = self._start(is_aside)
 
     def ask(self, *request: Any, seconds: float) -> Any:
@@ -110,7 +110,7 @@ class ChildProcess:
             if self._run is not run:
                 return
             if self._failed and time.monotonic() < self._failed[0]:
-                raise self._failed[1]
+                raise BundleError(self._failed[1])
             if not self._failed:
                 RESTARTED.inc()
             logger.warning("the process of %s is started again: %s", self._words[-1], why)
@@ -118,7 +118,7 @@ class ChildProcess:
             try:
                 self._start(is_aside=False)
             except BundleError as error:
-                self._failed = (time.monotonic() + _RETRY_SECONDS, error)
+                self._failed = (time.monotonic() + _RETRY_SECONDS, str(error))
                 raise
             self._failed = None
 
