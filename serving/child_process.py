@@ -131,7 +131,8 @@ class _Run:
     """One child, from its start to its end."""
 
     def __init__(self, module: str, words: Sequence[str], is_aside: bool, channels: int) -> None:
-        self._free: queue.SimpleQueue[socket.socket] = queue.SimpleQueue()
+        # The last one that got free is taken first: each has a thread in the child, and a thread its own memory to compute in.
+        self._free: queue.LifoQueue[socket.socket] = queue.LifoQueue()
         with contextlib.ExitStack() as stack:
             pairs = [socket.socketpair() for _ in range(channels)]
             theirs = [stack.enter_context(pair[1]).fileno() for pair in pairs]
