@@ -1,7 +1,7 @@
 """What a version computes with: its model and its indexes."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -11,14 +11,12 @@ from serving.background import Pace
 from serving.bundle import verify_bundle
 from serving.index import SCANN_DIR, Index, Neighbours, load_index
 from serving.manifest import Manifest
-from serving.model_session import ModelSession
+from serving.model_session import Arrays, ModelSession
 from serving.related import RELATED_DIR
 
 if TYPE_CHECKING:
     import tensorflow as tf
     from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
-
-Arrays = Mapping[str, NDArray[Any]]
 
 EMBED_QUERY = "embed_query"
 

@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -137,9 +138,14 @@ def test_a_damaged_bundle_is_refused(shop: Shop, tmp_path: Path) -> None:
         EngineProcess(tmp_path / "bundle", AT_ONCE, bfloat16=False)
 
 
-def test_a_bundle_is_verified_before_tensorflow_is_imported(shop: Shop) -> None:
-    program = "import sys, serving.engine_worker; assert 'tensorflow' not in sys.modules"
-    assert os.spawnl(os.P_WAIT, sys.executable, sys.executable, "-c", program) == 0
+def test_a_bundle_is_verified_before_tensorflow_is_imported(tmp_path: Path) -> None:
+    program = (
+        "import sys, pathlib, serving.engine_worker as worker, serving.manifest as manifest\n"
+        "try: worker._ready(pathlib.Path(sys.argv[1]), worker._here, False)\n"
+        "except manifest.BundleError: sys.exit(3 if 'tensorflow' in sys.modules else 0)\n"
+        "sys.exit(4)"
+    )
+    assert subprocess.run([sys.executable, "-c", program, str(tmp_path)]).returncode == 0
 
 
 @pytest.mark.parametrize("bfloat16", [False, True])
