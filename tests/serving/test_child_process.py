@@ -86,6 +86,11 @@ def test_threads_get_their_own_answers_and_wait_for_a_channel(file: Path) -> Non
     assert time.perf_counter() - begin >= 0.4  # two at once
 
 
+def test_requests_one_after_another_are_answered_by_one_thread(file: Path) -> None:
+    process = child(file)  # each thread of the child that computes keeps memory of its own
+    assert len({process.ask("thread", seconds=10) for _ in range(12)}) == 1
+
+
 def test_a_child_that_dies_is_started_again_once_and_no_request_is_lost(
     file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, children: Children
 ) -> None:
