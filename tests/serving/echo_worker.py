@@ -36,6 +36,8 @@ def ready(is_aside: bool, file: Path) -> Answer:
                 time.sleep(seconds)
             case ("scheduled",):
                 return scheduled()
+            case ("thread",):
+                return threading.get_native_id()
             case ("die",):
                 os.kill(os.getpid(), signal.SIGKILL)
             case "die once", flag:
