@@ -26,8 +26,7 @@ def send(channel: socket.socket, message: Any) -> None:
     Raises:
       OSError: the other side has gone, or took too long to take it.
     """
-    body = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
-    channel.sendall(_LENGTH.pack(len(body)) + body)
+    channel.sendall(_packed(message))
 
 
 def receive(channel: socket.socket) -> Any:
@@ -76,16 +75,21 @@ def _converse(channel: socket.socket, answer: Answer) -> None:
     while True:
         try:
             request = receive(channel)
-            send(channel, _message(answer, request))
+            channel.sendall(_reply(answer, request))
         except (OSError, EOFError):
             return
 
 
-def _message(answer: Answer, request: tuple[Any, ...]) -> tuple[Exception | None, Any]:
+def _reply(answer: Answer, request: tuple[Any, ...]) -> bytes:
     try:
-        return None, answer(request)
-    except Exception as error:
-        return _plain(error), None
+        return _packed((None, answer(request)))
+    except Exception as error:  # of an answer that cannot be sent, too
+        return _packed((_plain(error), None))
+
+
+def _packed(message: Any) -> bytes:
+    body = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+    return _LENGTH.pack(len(body)) + body
 
 
 def _plain(error: Exception) -> Exception:

@@ -1,18 +1,16 @@
 """A `PredictRequest` becomes what one bundle is asked, and its outputs the answer."""
 
 import contextlib
-import functools
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 from numpy.typing import NDArray
 
 from serving.loaded_bundle import DEFAULT, FILTERED, LoadedBundle
 from serving.request_inputs import Limits, RequestError, read_inputs
+from serving.response_wire import response_bytes
 
 if TYPE_CHECKING:
-    from tensorflow.core.framework.tensor_pb2 import TensorProto
     from tensorflow_serving.apis.predict_pb2 import PredictRequest
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -89,32 +87,7 @@ def models_refusals(signature: str) -> Iterator[None]:
 
 def pack_answer(model: str, version: int, question: Question, outputs: Arrays) -> bytes:
     """A serialised `PredictResponse` with the outputs that are wanted, and which model and version they are of."""
-    from tensorflow_serving.apis import predict_pb2
-
-    response = predict_pb2.PredictResponse()
-    response.model_spec.name = model
-    response.model_spec.signature_name = question.signature
-    response.model_spec.version.value = version
-    for name, value in outputs.items():
-        if not question.outputs or name in question.outputs:
-            _pack(value, response.outputs[name])
-    return bytes(response.SerializeToString())
-
-
-def _pack(array: NDArray[Any], tensor: "TensorProto") -> None:
-    """Fills `float_val` or `string_val`, as TensorFlow Serving does: many clients read those fields."""
-    is_number = array.dtype == np.float32
-    tensor.MergeFromString(_empty(is_number, array.shape))
-    (tensor.float_val if is_number else tensor.string_val).extend(array.ravel().tolist())
-
-
-@functools.lru_cache(256)
-def _empty(is_number: bool, shape: tuple[int, ...]) -> bytes:
-    """A serialised `TensorProto` without its values: field by field, it takes longer than they do."""
-    import tensorflow as tf
-    from tensorflow.core.framework.tensor_pb2 import TensorProto
-
-    tensor = TensorProto(dtype=(tf.float32 if is_number else tf.string).as_datatype_enum)
-    for size in shape:
-        tensor.tensor_shape.dim.add().size = size
-    return bytes(tensor.SerializeToString())
+    wanted = {
+        name: value for name, value in outputs.items() if not question.outputs or name in question.outputs
+    }
+    return response_bytes(model, question.signature, version, wanted)

@@ -38,6 +38,8 @@ def ready(is_aside: bool, file: Path) -> Answer:
                 return scheduled()
             case ("thread",):
                 return threading.get_native_id()
+            case ("unsendable",):
+                return threading.Lock()
             case ("die",):
                 os.kill(os.getpid(), signal.SIGKILL)
             case "die once", flag:

@@ -76,6 +76,14 @@ def test_answers_and_errors_get_through(file: Path) -> None:
     assert process.ask("echo", 1, seconds=10) == ("echo", 1)
 
 
+def test_an_answer_that_cannot_be_sent_is_an_error_at_once(file: Path) -> None:
+    process = child(file, channels=1)
+    with pytest.raises(TypeError, match="pickle"):
+        process.ask("unsendable", seconds=10)
+    assert process.ask("echo", 1, seconds=10) == ("echo", 1)
+    assert process.said[0] == process.ask(seconds=10)[0]  # the same child
+
+
 def test_threads_get_their_own_answers_and_wait_for_a_channel(file: Path) -> None:
     process = child(file, channels=2)
     with ThreadPoolExecutor(8) as threads:
